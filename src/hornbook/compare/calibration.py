@@ -1,8 +1,8 @@
 """From scores on any scale to probabilities, learnt on held-out scores.
 
 Single-label: softmax of `slope * score + bias`, one slope (a temperature; Guo et al. 2017) and
-small biases. Multi-label: a logistic curve per label (Platt 1999), drawn towards one curve fitted to
-all labels together, so that a label with few positives borrows the shape from the others.
+small biases. Multi-label: a logistic curve per label (Platt 1999), drawn towards one curve fitted
+to all labels together, so that a label with few positives borrows the shape from the others.
 Letters in shapes: M held-out rows, N rows, L labels.
 """
 

@@ -1,12 +1,12 @@
 """From scores to labels, the same way for every technique, learnt on held-out scores alone.
 
-Single-label: the most probable label. Multi-label: thresholds. Which kind (one for all labels or one
-a label, on the raw score or on the calibrated probability, with or without the rule that every
-text gets a label) is chosen by cross-validation over the held-out scores and then fitted to
-all of them. Nothing here takes a test label: `fit` is a function of the arrays it is given.
+Single-label: the most probable label. Multi-label: thresholds. Which kind (one for all labels or
+one a label, on the raw score or on the calibrated probability, with or without the rule that every
+text gets a label) is chosen by cross-validation over the held-out scores and then fitted to all of
+them. Nothing here takes a test label: `fit` is a function of the arrays it is given.
 
 Letters in shapes: M held-out rows, N rows, L labels. Sources: Yang 2001 (thresholds per label and
-their guard for rare labels), Lipton et al. 2014 (the best threshold for F1 is half of the F1 reached).
+a guard for rare labels), Lipton et al. 2014 (the best threshold for F1 is half of the F1 reached).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ N_FOLDS = 5
 RARE = 5  # a label with fewer held-out positives takes the global threshold
 
 
+On = Literal["score", "probability"]
+SCALES: tuple[On, ...] = ("score", "probability")
+
+
 @dataclass(frozen=True)
 class Rule:
     """A kind of thresholding: what `Decision.fit` chooses among.
@@ -33,7 +37,7 @@ class Rule:
     number of positives at which a label's own threshold counts as much as the global one.
     """
 
-    on: Literal["score", "probability"]
+    on: On
     shrinkage: float | None
     at_least_one: bool
 
@@ -58,9 +62,7 @@ class Rule:
 
 RULES = tuple(
     Rule(on, shrinkage, at_least_one)
-    for on, shrinkage, at_least_one in product(
-        ("score", "probability"), (None, 10.0, 50.0), (True, False)
-    )
+    for on, shrinkage, at_least_one in product(SCALES, (None, 10.0, 50.0), (True, False))
 )
 
 
