@@ -33,9 +33,7 @@ def read_examples(path: Path) -> list[Example]:
             try:
                 row = json.loads(line)
                 examples.append(
-                    Example(
-                        Document(row["text"], row["title"]), tuple(row["labels"]), id=row["id"]
-                    )
+                    Example(Document(row["text"], row["title"]), tuple(row["labels"]), id=row["id"])
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
