@@ -1,0 +1,1 @@
+"""Surgery on a finished model, by module name, that can be undone."""

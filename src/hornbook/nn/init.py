@@ -1,0 +1,26 @@
+"""First weights. One function a scheme; each says what it does to which module."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def normal_(module: nn.Module, std: float = 0.02) -> None:
+    """Matrices and embeddings from N(0, std); biases 0; norms 1 and 0 (Devlin et al. 2019, A.2)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def scale_residual_(outputs: list[nn.Linear], n_residuals: int, std: float = 0.02) -> None:
+    """Layers that add to the residual stream from N(0, std / sqrt(n_residuals)).
+
+    Keeps the stream's variance at 1 however deep the model (Radford et al. 2019, section 2.3).
+    """
+    for layer in outputs:
+        nn.init.normal_(layer.weight, std=std / n_residuals**0.5)

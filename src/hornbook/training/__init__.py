@@ -1,0 +1,1 @@
+"""The training step and what surrounds it: precision, optimiser, schedule, the loop."""

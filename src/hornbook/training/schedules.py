@@ -1,0 +1,53 @@
+"""Learning-rate schedules as functions of progress: 0 at the first step, 1 at the last.
+
+Progress may be counted in steps or in seconds; `Clock` takes whichever is further along, so that a
+run sized to a budget ends with its learning rate at the bottom even when the machine slows down.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+Schedule = Callable[[float], float]
+
+
+def linear(warm_up: float = 0.1, floor: float = 0.0) -> Schedule:
+    """Up from 0 over the share `warm_up`, then straight down to `floor` (Devlin et al. 2019)."""
+    return lambda p: _warm(p, warm_up) if p < warm_up else 1 - (1 - floor) * _after(p, warm_up)
+
+
+def cosine(warm_up: float = 0.1, floor: float = 0.1) -> Schedule:
+    """Up from 0, then down to `floor` along half a cosine (Loshchilov and Hutter 2017)."""
+
+    def factor(p: float) -> float:
+        if p < warm_up:
+            return _warm(p, warm_up)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * _after(p, warm_up)))
+
+    return factor
+
+
+def _warm(p: float, warm_up: float) -> float:
+    return max(p, 1e-3) / warm_up
+
+
+def _after(p: float, warm_up: float) -> float:
+    return min(1.0, (p - warm_up) / (1 - warm_up))
+
+
+class Clock:
+    """Progress by steps or by wall-clock seconds, whichever is further; done at 1."""
+
+    def __init__(self, *, n_steps: int | None = None, seconds: float | None = None) -> None:
+        if not n_steps and not seconds:
+            raise ValueError("a Clock needs n_steps or seconds")
+        self.n_steps, self.seconds = n_steps, seconds
+        self._start = time.monotonic()
+
+    def __call__(self, step: int) -> float:
+        """Progress before step number `step` (from 0)."""
+        by_steps = step / self.n_steps if self.n_steps else 0.0
+        by_time = (time.monotonic() - self._start) / self.seconds if self.seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
