@@ -1,4 +1,4 @@
-"""Find texts that are the same or nearly so, in time that grows with the texts and not their square.
+"""Find texts that are the same or nearly so, in time and memory that grow with the texts only.
 
 Texts are compared as sets of word 3-grams ("shingles", Broder 1997). Two sets with a Jaccard index
 of at least t must share one of the rarest few shingles of each (prefix filtering, Chaudhuri et al.
@@ -55,7 +55,7 @@ def find_duplicates(texts: Sequence[str], threshold: float = 0.8) -> list[Pair]:
 
 
 def groups(n_texts: int, pairs: Iterable[Pair]) -> np.ndarray:
-    """A group number for each text (n_texts,): texts linked by pairs, also in a chain, share one."""
+    """A group number for each text (n_texts,): texts linked by pairs, if in a chain, share one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""Examples as JSON lines, the form in which a study keeps its splits and hands them to its processes.
+"""Examples as JSON lines: how a study keeps its splits and hands them to its processes.
 
 A line is {"id", "text", "title", "labels"}. A fingerprint tells two sets of examples apart.
 """

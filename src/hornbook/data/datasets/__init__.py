@@ -1,4 +1,4 @@
-"""One file a corpus: `load() -> TextDataset`, and `CARD`, what a reader must know before using it."""
+"""One file a corpus: `load() -> TextDataset`, and `CARD`, what a reader must know beforehand."""
 
 from __future__ import annotations
 

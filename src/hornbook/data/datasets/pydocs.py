@@ -4,10 +4,10 @@ It needs no network and is in every Python, so that the first comparison runs an
 are read with `ast` and never imported. What makes it a fair task of language:
 
 - The prose is kept, the doctest examples (">>> ...") are dropped: code in them names the module.
-- The name of any label is blanked ("___") in every text, whatever its own label. On 3.11 one text in
-  eight says its own module's name; blanking costs a linear SVM half a point of accuracy only, and
-  what it then learns is what a module does. All names are blanked in all texts, for if only a text's
-  own name were, the blank itself would tell.
+- The name of any label is blanked ("___") in every text, whatever its own label. On 3.11 one text
+  in eight says its own module's name; blanking costs a linear SVM half a point of accuracy only,
+  and what it then learns is what a module does. All names are blanked in all texts, for if only a
+  text's own name were, the blank itself would tell.
 - A docstring that stands, nearly word for word, in several modules says nothing of either: all its
   copies go. Of copies within a module the first stays.
 - A module's own opening docstring is not among the texts: its first sentence describes the label.
@@ -65,7 +65,8 @@ def load() -> TextDataset:
     Raises UnavailableError where the interpreter came without its library's sources.
     """
     folder = Path(sysconfig.get_paths()["stdlib"])
-    examples, descriptions = [], {}
+    examples: list[Example] = []
+    descriptions: dict[str, str] = {}
     for path in _sources(folder):
         name = path.relative_to(folder).as_posix()
         label = _label(name)
@@ -100,10 +101,10 @@ def load() -> TextDataset:
         source=f"{CARD.source}, {folder}",
         licence=CARD.licence,
         notes=[
-            f"{n_read:,} docstrings of at least {MIN_WORDS} words; {n_read - n_different:,} dropped "
-            "as near-duplicates of others.",
-            f"{len(train):,} texts of the {len(labels)} modules with at least {MIN_TEXTS}; the names "
-            f"of these modules are blanked in all texts ({BLANK}).",
+            f"{n_read:,} docstrings of at least {MIN_WORDS} words; {n_read - n_different:,} of "
+            "them dropped as near-duplicates.",
+            f"{len(train):,} texts of the {len(labels)} modules with at least {MIN_TEXTS}; the "
+            f"names of these modules are blanked in all texts ({BLANK}).",
         ],
         label_descriptions={label: descriptions.get(label, label) for label in labels},
     )

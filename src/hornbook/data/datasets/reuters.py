@@ -58,7 +58,7 @@ CHECKSUMS = {
     "reut2-019.sgm": "d3b07097fba2633d130b4914aceba671645985248943ce9e39c289315339dffb",
     "reut2-020.sgm": "f6ad1b724125c202566c63b35ea0b5ee23881f8b7ed47a32829d5af05d8e860d",
     "reut2-021.sgm": "3f5196d32869723c9042aa5756805b4e90360f1f45ea17f4594fa0e2b3630b18",
-    "cat-descriptions_120396.txt": "70ae663742b7f94217c9dc8b2741a07c339fd272460f17523aed683b5ad7ee1f",
+    DESCRIPTIONS: "70ae663742b7f94217c9dc8b2741a07c339fd272460f17523aed683b5ad7ee1f",
 }
 STORY_FILES = tuple(name for name in CHECKSUMS if name.endswith(".sgm"))
 
@@ -104,8 +104,8 @@ def load() -> TextDataset:
     notes = []
     if changed := [n for n in STORY_FILES if files.sha256(folder / n) != CHECKSUMS[n]]:
         notes.append(
-            f"{', '.join(changed)}: not the file as published (another SHA-256), so that counts and "
-            "scores may differ from those of others."
+            f"{', '.join(changed)}: not as published (another SHA-256), so that counts and scores "
+            "may differ from those of others."
         )
     split: dict[str, list[Example]] = {"TRAIN": [], "TEST": []}
     for name in STORY_FILES:
@@ -113,12 +113,12 @@ def load() -> TextDataset:
             split[part].append(example)
     train, test = split["TRAIN"], split["TEST"]
     shared = {t for e in train for t in e.labels} & {t for e in test for t in e.labels}
-    n_all = len(train), len(test)
+    n_stories = len(train), len(test)
     train, test = _within(train, shared), _within(test, shared)
     notes.append(
-        f"ModApte split, R90: {len(train):,} of {n_all[0]:,} train and {len(test):,} of {n_all[1]:,} "
-        f"test stories carry one of the {len(shared)} topics found on both sides; the others are "
-        "left out."
+        f"ModApte split, R90: {len(train):,} of {n_stories[0]:,} train and {len(test):,} of "
+        f"{n_stories[1]:,} test stories carry one of the {len(shared)} topics found on both sides; "
+        "the others are left out."
     )
     return TextDataset(
         name="reuters",
@@ -207,7 +207,7 @@ def _find() -> Path | None:
 
 
 def _fetch(folder: Path) -> Path:
-    """Download the collection's archive, and unpack into the folder what its checksum vouches for."""
+    """Download the collection's archive, and unpack the files that their checksums vouch for."""
     archive = folder.parent / "reuters21578.tar.gz"
     problems = []
     for url in URLS:
