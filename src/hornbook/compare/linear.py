@@ -112,6 +112,7 @@ def fit_one_vs_rest(
 
     A label that all rows or none carry gets a constant score.
     """
+    features = features.astype(np.float64)  # what liblinear takes: converted once, not once a label
 
     def fit_label(j: int) -> tuple[np.ndarray, float]:
         target = targets[:, j]

@@ -124,7 +124,10 @@ def weigh(
         scale = block.weight / np.where(length > 0, length, 1)
         part.data *= np.repeat(scale, np.diff(part.indptr)).astype(np.float32)
         weighed.append(part)
-    return sp.hstack(weighed, format="csr", dtype=np.float32)
+    features = sp.hstack(weighed, format="csr", dtype=np.float32)
+    features.eliminate_zeros()
+    features.sum_duplicates()  # now, since scipy would do it lazily: in several threads at once
+    return features
 
 
 class Tfidf:
