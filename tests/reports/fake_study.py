@@ -1,4 +1,4 @@
-"""A study as `hornbook compare` might leave it: 11 techniques, 38 labels, some failures, no luck."""
+"""A study as `hornbook compare` might leave it: 11 techniques, 38 labels, two that failed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from hornbook.records import (
     TechniqueResult,
 )
 
-MODULES = (
-    "asyncio tkinter email unittest multiprocessing distutils idlelib concurrent xml http logging "
-    "ctypes urllib json typing importlib test turtle pathlib argparse ssl socket tarfile zipfile "
-    "decimal datetime statistics random inspect ast subprocess threading collections functools "
-    "mailbox imaplib smtplib optparse"
-).split()
+_NAMES = """
+    asyncio tkinter email unittest multiprocessing distutils idlelib concurrent xml http logging
+    ctypes urllib json typing importlib test turtle pathlib argparse ssl socket tarfile zipfile
+    decimal datetime statistics random inspect ast subprocess threading collections functools
+    mailbox imaplib smtplib optparse
+"""
+MODULES = _NAMES.split()
 
 # technique: micro, macro, half interval, p, ties, fit s, p50 ms, texts/s, bytes, Wh
 _ROWS = {

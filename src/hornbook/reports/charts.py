@@ -13,11 +13,11 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hornbook.records import LeaderboardRow
 from hornbook.reports.placement import Box, place_labels
-from hornbook.reports.readable import excerpt, finite, printable, score
+from hornbook.reports.readable import excerpt, finite, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,40 +39,36 @@ _VARIABLES = {
     _CARD: "card",
 }
 _WIDTH, _HEIGHT = 480, 384  # pixels; two stand side by side on a desk, one fills a phone
-_FONT = 11.0
+_FONT = 12.0
 
-SECONDS: tuple[tuple[float, str], ...] = (
-    (0.0001, "0.1 ms"),
-    (0.001, "1 ms"),
-    (0.01, "10 ms"),
-    (0.1, "0.1 s"),
-    (1, "1 s"),
-    (10, "10 s"),
-    (60, "1 min"),
-    (600, "10 min"),
-    (3600, "1 h"),
-    (36_000, "10 h"),
-    (360_000, "100 h"),
+# Steps of about three; every second one goes when they would stand too close.
+SECONDS = tuple(
+    zip(
+        (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000),
+        "0.1·ms 1·ms 10·ms 0.1·s 0.3·s 1·s 3·s 10·s 30·s 1·min 3·min 10·min 30·min 1·h 3·h "
+        "10·h".replace("·", "\u00a0").split(" "),
+        strict=True,
+    )
 )
-MILLISECONDS: tuple[tuple[float, str], ...] = (
-    (0.0001, "0.1 µs"),
-    (0.001, "1 µs"),
-    (0.01, "10 µs"),
-    (0.1, "0.1 ms"),
-    (1, "1 ms"),
-    (10, "10 ms"),
-    (100, "100 ms"),
-    (1000, "1 s"),
-    (10_000, "10 s"),
-    (100_000, "100 s"),
+MILLISECONDS = tuple(
+    zip(
+        (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 100_000),
+        "0.1·µs 1·µs 10·µs 0.1·ms 0.3·ms 1·ms 3·ms 10·ms 30·ms 100·ms 300·ms 1·s 3·s 10·s "
+        "100·s".replace("·", "\u00a0").split(" "),
+        strict=True,
+    )
 )
 
 
 @dataclass(frozen=True)
 class Point:
-    """One technique in a chart: what it costs, how good it is and between which bounds."""
+    """One technique in a chart: what it costs, how good it is and between which bounds.
+
+    note: its score and cost in words, written beside the name where it lies off the chart.
+    """
 
     name: str
+    note: str
     cost: float
     score: float
     low: float
@@ -160,21 +156,22 @@ def scatter(
     """Draw score against cost (log) with intervals, the Pareto front and names that don't overlap.
 
     identity: prefix of the SVG's ids, so that two charts may share a page. Points below the scale
-    stand as arrows at its foot with their score beside the name. Returns the text of an <svg>.
+    stand as arrows at its foot, moved to its nearest end where they cost less or more than all
+    others, with their score and cost beside the name. Returns the text of an <svg>.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     if not points:
         raise ValueError("a chart needs at least one point")
-    style = {"svg.fonttype": "none", "svg.hashsalt": identity, "font.size": _FONT}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": identity, "font.size": _FONT}
     with mpl.rc_context(style), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72)
         axes = figure.add_axes((50 / _WIDTH, 46 / _HEIGHT, 1 - 60 / _WIDTH, 1 - 58 / _HEIGHT))
-        x_low, x_high = _cost_range([p.cost for p in points], ticks)
-        axes.set(xscale="log", xlim=(x_low, x_high))
+        shown = [p.cost for p in points if p.score >= scale.low]
+        axes.set(xscale="log", xlim=_cost_range(shown or [p.cost for p in points], ticks))
         foot = scale.low - 0.09 * (scale.high - scale.low)
         off = any(p.score < scale.low for p in points)
         axes.set_ylim(foot if off else scale.low, scale.high)
@@ -186,9 +183,7 @@ def scatter(
     return _for_page(file.getvalue(), identity, title)
 
 
-def _cost_range(
-    costs: Sequence[float], ticks: Sequence[tuple[float, str]]
-) -> tuple[float, float]:
+def _cost_range(costs: Sequence[float], ticks: Sequence[tuple[float, str]]) -> tuple[float, float]:
     """Limits with room for names at both ends, and wide enough to hold two ticks."""
     low, high = math.log10(min(costs)), math.log10(max(costs))
     room = max(0.09 * (high - low), 0.25)
@@ -205,6 +200,8 @@ def _draw_frame(
     axes.minorticks_off()
     low, high = axes.get_xlim()
     shown = [(value, name) for value, name in ticks if low <= value <= high]
+    while len(shown) > 7:
+        shown = shown[1::2]
     axes.set_xticks([value for value, _ in shown], [name for _, name in shown])
     rungs = scale.ticks(7)
     axes.set_yticks(rungs, [f"{rung:.3f}".rstrip("0").ljust(4, "0") for rung in rungs])
@@ -226,10 +223,16 @@ def _draw_points(axes: Axes, points: Sequence[Point], scale: ScoreScale, foot: f
         colour = _ROLE[point.role]
         if point.score < scale.low:
             axes.plot(
-                [point.cost], [_foot_height(scale, foot)], "v", color=colour, markersize=6
+                [_foot_cost(axes, point)],
+                [_foot_height(scale, foot)],
+                "v",
+                color=colour,
+                markersize=6,
             )
             continue
-        axes.vlines(point.cost, point.low, point.high, color=colour, linewidth=1.3, zorder=3)
+        axes.vlines(
+            point.cost, point.low, point.high, color=colour, linewidth=1.3, alpha=0.6, zorder=3
+        )
         filled = colour if point.role != "other" else _CARD
         axes.plot(
             [point.cost],
@@ -241,6 +244,13 @@ def _draw_points(axes: Axes, points: Sequence[Point], scale: ScoreScale, foot: f
             markeredgewidth=1.5,
             zorder=4,
         )
+
+
+def _foot_cost(axes: Axes, point: Point) -> float:
+    """The cost, or the nearest that still leaves room for the arrow within the chart."""
+    low, high = map(math.log10, axes.get_xlim())
+    inset = 0.02 * (high - low)
+    return 10 ** min(max(math.log10(point.cost), low + inset), high - inset)
 
 
 def _foot_height(scale: ScoreScale, foot: float) -> float:
@@ -257,19 +267,22 @@ def _draw_names(axes: Axes, points: Sequence[Point], scale: ScoreScale, foot: fl
     anchors, names, obstacles = [], [], []
     for point in points:
         off = point.score < scale.low
-        x, y = pixels(point.cost, _foot_height(scale, foot) if off else point.score)
+        if off:
+            x, y = pixels(_foot_cost(axes, point), _foot_height(scale, foot))
+        else:
+            x, y = pixels(point.cost, point.score)
         anchors.append((x, y))
         name = excerpt(printable(point.name), 26)
-        names.append(f"{name} {score(point.score)}" if off else name)
-        obstacles.append(Box(x - 6, y - 6, x + 6, y + 6))
+        names.append(f"{name}: {point.note}" if off else name)
+        obstacles.append(Box(x - 6, y - 6, x + 6, y + 6, weight=8))
         if not off:
             low, high = pixels(point.cost, point.low)[1], pixels(point.cost, point.high)[1]
-            obstacles.append(Box(x - 2, low, x + 2, high))
+            obstacles.append(Box(x - 1, low, x + 1, high, weight=0.5))
     front = [pixels(p.cost, p.score) for p in pareto_front(points) if p.score >= scale.low]
     right = pixels(axes.get_xlim()[1], 0)[0]
     for (x, y), (next_x, next_y) in zip(front, [*front[1:], (right, front[-1][1] if front else 0)]):
-        obstacles.append(Box(x, y - 1.5, next_x, y + 1.5))
-        obstacles.append(Box(next_x - 1.5, y, next_x + 1.5, next_y))
+        obstacles.append(Box(x, y - 1.5, next_x, y + 1.5, weight=1.5))
+        obstacles.append(Box(next_x - 1.5, y, next_x + 1.5, next_y, weight=1.5))
     frame = axes.get_window_extent()
     bounds = Box(frame.x0 + 2, frame.y0 + 2, _WIDTH - 2, _HEIGHT - 2)
     sizes = [(_text_width(name), 1.25 * _FONT) for name in names]
@@ -312,6 +325,7 @@ def _for_page(svg: str, identity: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{identity}-', svg)
     svg = svg.replace('href="#', f'href="#{identity}-').replace("url(#", f"url(#{identity}-")
     for colour, variable in _VARIABLES.items():

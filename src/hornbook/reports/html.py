@@ -44,12 +44,13 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class Column:
-    """A numeric column: heading, unit (may be empty), one cell a row; `minor` ones go first on paper."""
+    """A cost: heading, unit, meaning, a cell a technique; `brief` if in the leaderboard."""
 
     heading: str
     unit: str
-    cells: list[str]
     explanation: str
+    cells: list[str]
+    brief: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """What all repeats of one technique used."""
+    """What all repeats of one technique used; grams of CO2 equivalent, None where unknown."""
 
     technique: str
     n_runs: int
@@ -154,19 +155,26 @@ def _role(place: int, row: LeaderboardRow) -> charts.Role:
 
 
 def _columns(board: Sequence[LeaderboardRow]) -> list[Column]:
+    """What each technique costs; the leaderboard shows the `brief` ones, the cost table all."""
+
     def column(
-        heading: str, unit: str, explanation: str, value: Callable[[LeaderboardRow], float]
+        heading: str,
+        unit: str,
+        explanation: str,
+        value: Callable[[LeaderboardRow], float],
+        brief: bool = False,
     ) -> Column:
-        return Column(heading, unit, readable.aligned([value(row) for row in board]), explanation)
+        cells = readable.aligned([value(row) for row in board])
+        return Column(heading, unit, explanation, cells, brief)
 
     return [
-        column("Fit", "s", "wall clock, tuning and pretraining included", lambda r: r.fit_seconds),
+        column("Fit", "s", "wall clock, tuning included", lambda r: r.fit_seconds, brief=True),
         column("Processor", "s", "processor seconds of the fit", lambda r: r.cpu_seconds),
-        column("p50", "ms", "latency of one text, median", lambda r: r.p50_ms),
+        column("p50", "ms", "latency of one text, median", lambda r: r.p50_ms, brief=True),
         column("p95", "ms", "latency of one text, 95th percentile", lambda r: r.p95_ms),
         column("Speed", "texts/s", "throughput in batches", lambda r: r.texts_per_second),
         column("Memory", "MB", "peak memory", lambda r: r.peak_bytes / 1e6),
-        column("Disk", "MB", "size of the saved model", lambda r: r.size_bytes / 1e6),
+        column("Disk", "MB", "size of the saved model", lambda r: r.size_bytes / 1e6, brief=True),
         column("Energy", "Wh", "energy of one repeat", lambda r: 1000 * r.energy_kwh),
     ]
 
@@ -202,6 +210,7 @@ def _figures(board: Sequence[LeaderboardRow], scale: charts.ScoreScale) -> list[
         points = [
             charts.Point(
                 row.technique,
+                f"{readable.score(row.micro_f1)} in {readable.duration(c * in_seconds)}",
                 max(c, floor) if readable.finite(c) else floor,
                 row.micro_f1,
                 row.ci_low if readable.finite(row.ci_low) else row.micro_f1,

@@ -17,12 +17,13 @@ _ROUNDS = 30
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle; x0 <= x1, y0 <= y1."""
+    """A rectangle; x0 <= x1, y0 <= y1. weight: what covering a square pixel of it costs."""
 
     x0: float
     y0: float
     x1: float
     y1: float
+    weight: float = 1.0
 
     def overlap(self, other: Box) -> float:
         """The common area, in square pixels."""
@@ -55,7 +56,10 @@ def place_labels(
         _candidates(point, size, bounds) for point, size in zip(points, sizes, strict=True)
     ]
     fixed = [
-        [_distance(box, point) + 6 * sum(map(box.overlap, obstacles)) for box in boxes]
+        [
+            1.5 * _distance(box, point) + sum(o.weight * box.overlap(o) for o in obstacles)
+            for box in boxes
+        ]
         for boxes, point in zip(candidates, points, strict=True)
     ]
     chosen = [min(range(len(costs)), key=costs.__getitem__) for costs in fixed]

@@ -1,4 +1,4 @@
-"""Numbers and foreign texts as a reader wants them: units, alignment, excerpts, nothing invisible."""
+"""Numbers and foreign texts as a reader wants them: units, alignment, excerpts, nothing hidden."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def score(value: float | None) -> str:
 
 
 def short_score(value: float | None) -> str:
-    """0.8834 -> ".88", for narrow cells; 1.0 -> "1"."""
+    """0.8834 -> ".88", for narrow cells; 1.0 -> "1.0"."""
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:.2f}"
-    return "1" if text == "1.00" else text.removeprefix("0")
+    return "1.0" if text == "1.00" else text.removeprefix("0")
 
 
 def probability(value: float | None) -> str:
@@ -63,18 +63,32 @@ def count(value: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 2) -> str:
-    """0.01234 -> "0.012", 48.6 -> "49", 4301.2 -> "4,301": never fewer digits than the integer has."""
+    """0.01234 -> "0.012", 48.6 -> "49", 4301.2 -> "4,301": all digits before the point are kept."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    exponent = int(
+        f"{value:.{digits - 1}e}".partition("e")[2]
+    )  # of the rounded value: 0.999 is 1.0
+    decimals = max(0, digits - 1 - exponent)
     return f"{value:,.{min(decimals, 9)}f}"
 
 
-def aligned(values: Sequence[float | None], digits: int = 2) -> list[str]:
-    """Format a column so that the decimal points stand below each other when set flush right."""
-    texts = [significant(value, digits) for value in values]
+def aligned(values: Sequence[float | None], digits: int = 2, n_decimals: int = 2) -> list[str]:
+    """Format a column so that the decimal points stand below each other when set flush right.
+
+    No number gets more than n_decimals; one that would be nothing but noughts becomes "<0.01".
+    """
+    least = 10.0**-n_decimals
+    texts = [
+        f"<{least:.{n_decimals}f}"
+        if value is not None and 0 < value < least
+        else f"{value:.{n_decimals}f}"
+        if value is not None and least <= value < 1
+        else significant(value, digits)
+        for value in values
+    ]
     fractions = [len(text.partition(".")[2]) for text in texts]
     widest = max(fractions, default=0)
     return [
@@ -84,9 +98,11 @@ def aligned(values: Sequence[float | None], digits: int = 2) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words: "380 ms", "4.2 s", "2 min 05 s", "1 h 12 min"."""
+    """Seconds in words: "0.90 µs", "380 ms", "4.2 s", "2 min 05 s", "1 h 12 min"."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
+    if 0 < seconds < 1e-5:
+        return f"{significant(1e6 * seconds)} µs"
     if seconds < 1:
         return f"{significant(1000 * seconds)} ms"
     if seconds < 59.95:
