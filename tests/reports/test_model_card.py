@@ -69,7 +69,14 @@ def test_a_failed_technique_gets_a_card_without_scores(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["<script>x</script>", "a|b\n\n# c", "```\nrm", "---\nbase: 1", "[x](javascript:y)", "\x00: {"],
+    [
+        "<script>x</script>",
+        "a|b\n\n# c",
+        "a\n```\n<b>",
+        "---\nbase: 1",
+        "[x](javascript:y)",
+        "\x00: {",
+    ],
 )
 def test_names_from_data_are_not_markdown(tmp_path, text):
     study = fake_study()
