@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap over documents, paired tests against the leader, Holm's correction.
+"""How sure a score is: bootstrap over documents, paired tests against the leader, Holm correction.
 
 Documents are drawn with replacement (Efron & Tibshirani 1993, chapters 13 and 16), and every
 system is scored on the same draws, so that differences are paired. Where a system was run several

@@ -1,0 +1,124 @@
+"""`hornbook compare`: every technique on the same splits, and which one to use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_DATA, _TECHNIQUES, _RUN, _OUTPUT = "Data", "Techniques", "The run", "Output"
+
+
+def command(
+    data: Annotated[
+        str, typer.Argument(help="A data set's name (hornbook data list), a file or a folder.")
+    ] = "pydocs",
+    text: Annotated[
+        str | None, typer.Option(help="Column with the text.", rich_help_panel=_DATA)
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column with the label or labels.", rich_help_panel=_DATA)
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Column with a title.", rich_help_panel=_DATA)
+    ] = None,
+    label_separator: Annotated[
+        str | None,
+        typer.Option(help="What separates several labels in one field.", rich_help_panel=_DATA),
+    ] = None,
+    techniques: Annotated[
+        str | None,
+        typer.Option(
+            help="Names with commas between; all by default.", rich_help_panel=_TECHNIQUES
+        ),
+    ] = None,
+    technique: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more: a name, or your own as path.py:Class. May be repeated.",
+            rich_help_panel=_TECHNIQUES,
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Fitting time for each: 90s, 5m, 1h.", rich_help_panel=_RUN)
+    ] = "2m",
+    total: Annotated[
+        str | None,
+        typer.Option(help="Time for the whole study, in place of --budget.", rich_help_panel=_RUN),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(help="Times to fit each, with other seeds.", rich_help_panel=_RUN)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of splits and fits.", rich_help_panel=_RUN)] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; runs/<data>-<time> by default.", rich_help_panel=_RUN),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run.", rich_help_panel=_RUN)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run.", rich_help_panel=_RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print summary.json.", rich_help_panel=_OUTPUT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Compare every technique on your labelled texts.
+
+    All get the same splits and the same time; the answer is a leaderboard with an interval beside
+    each score and the cost beside that, the saved models, and one sentence of advice.
+    """
+    from hornbook.cli import live, tables
+    from hornbook.compare.study import StudyInterrupted, compare
+
+    names = [name.strip() for name in (techniques or "").split(",") if name.strip()]
+    names += technique or []
+    if dry_run:
+        columns = {
+            "text": text, "label": label, "title": title, "label_separator": label_separator
+        }  # fmt: skip
+        tables.show_plan(
+            data,
+            **columns,
+            techniques=names,
+            budget=budget,
+            total=total,
+            repeats=repeats,
+            seed=seed,
+        )
+        return
+    live.end_on_sigterm()
+    try:
+        with live.view(quiet) as listener:
+            study = compare(
+                data,
+                text=text,
+                label=label,
+                title=title,
+                label_separator=label_separator,
+                techniques=names,
+                budget=budget,
+                total=total,
+                repeats=repeats,
+                seed=seed,
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                listener=listener,
+            )
+    except StudyInterrupted as interruption:
+        tables.show_study(interruption.study, as_json)
+        print(f"Interrupted. {interruption.resume}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    tables.show_study(study, as_json)
+    if not study.summary.leaderboard:
+        raise typer.Exit(1)

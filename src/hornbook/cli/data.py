@@ -1,0 +1,127 @@
+"""`hornbook data`: which data sets there are, what is in one, what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="List, show and audit data sets.", no_args_is_help=True, rich_markup_mode=None
+)
+
+_NAME = Annotated[str, typer.Argument(help="A data set's name, a file or a folder.")]
+_TEXT = Annotated[str | None, typer.Option(help="Column with the text.")]
+_LABEL = Annotated[str | None, typer.Option(help="Column with the label or labels.")]
+_TITLE = Annotated[str | None, typer.Option(help="Column with a title.")]
+_SEPARATOR = Annotated[str | None, typer.Option(help="What separates several labels.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_command(as_json: _JSON = False) -> None:
+    """List the data sets known by name."""
+    from hornbook.data.datasets import cards
+
+    found = cards()
+    if as_json:
+        print(json.dumps([card._asdict() for card in found], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("name", "what", "size", "licence"):
+        table.add_column(column, no_wrap=column == "name")
+    for card in found:
+        table.add_row(card.name, card.summary, card.size, card.licence)
+    Console(highlight=False).print(table)
+    print(
+        "Your own: a csv, tsv, jsonl or parquet file, a folder a label, or owner/name of the hub."
+    )
+
+
+@app.command("show")
+def show_command(
+    name: _NAME,
+    text: _TEXT = None,
+    label: _LABEL = None,
+    title: _TITLE = None,
+    label_separator: _SEPARATOR = None,
+    as_json: _JSON = False,
+) -> None:
+    """Show a data set: sizes, labels, notes, and a few texts."""
+    from hornbook.data.open import open_dataset
+
+    dataset = open_dataset(
+        name, text=text, label=label, title=title, label_separator=label_separator
+    )
+    counts = Counter(label for example in dataset.examples for label in example.labels)
+    found: dict[str, Any] = {
+        "name": dataset.name,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "multi_label": dataset.multi_label,
+        "n_train": len(dataset.train),
+        "n_test": None if dataset.test is None else len(dataset.test),
+        "labels": dict(counts.most_common()),
+        "notes": dataset.notes,
+    }
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    kind = "several labels a text" if dataset.multi_label else "one label a text"
+    test = "no test split" if dataset.test is None else f"{len(dataset.test):,} test texts"
+    print(f"{dataset.name}: {len(dataset.train):,} training texts, {test}, {len(counts)} labels")
+    print(f"{kind}; source: {dataset.source}; licence: {dataset.licence or 'not known'}")
+    for note in dataset.notes:
+        print(f"- {note}")
+    print("\nlabels: " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common(20)))
+    if len(counts) > 20:
+        print(f"  and {len(counts) - 20} rarer ones")
+    for example in dataset.train[:3]:
+        excerpt = " ".join(example.document.full.split())
+        print(f"\n[{', '.join(example.labels)}] {excerpt[:240]}{'…' if len(excerpt) > 240 else ''}")
+
+
+@app.command("audit")
+def audit_command(
+    name: _NAME,
+    text: _TEXT = None,
+    label: _LABEL = None,
+    title: _TITLE = None,
+    label_separator: _SEPARATOR = None,
+    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    as_json: _JSON = False,
+) -> None:
+    """Audit a data set: duplicates, leaks, empty texts, label counts, likely label errors."""
+    from hornbook.data.audit import audit
+    from hornbook.data.open import open_dataset
+    from hornbook.data.splits import make_splits
+
+    dataset = open_dataset(
+        name, text=text, label=label, title=title, label_separator=label_separator
+    )
+    splits = make_splits(dataset, seed=seed)
+    found = audit(splits, multi_label=dataset.multi_label)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return
+    print(f"{dataset.name}: {found.n_texts:,} texts, {found.n_labels} labels")
+    print(
+        f"words a text: {found.words_median:.0f} in the middle, 90 % between "
+        f"{found.words_p5:.0f} and {found.words_p95:.0f}, {found.words_max:,} at most"
+    )
+    print(
+        f"duplicates: {found.n_exact_duplicates:,} exact, {found.n_near_duplicates:,} near; "
+        f"{found.n_leaks:,} test texts have a near-duplicate in training"
+    )
+    for sentence in [*dataset.notes, *splits.notes, *found.findings]:
+        print(f"- {sentence}")
+    if found.label_issues:
+        print("\nLabels that look wrong (given -> suggested):")
+    for issue in found.label_issues[:10]:
+        change = f"{', '.join(issue.given)} -> {', '.join(issue.suggested) or 'none'}"
+        print(f"  {issue.id}: {change}: {' '.join(issue.excerpt.split())[:100]}")

@@ -1,0 +1,82 @@
+"""The `hornbook` command. Command modules load what they need only when they are run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hornbook import __version__
+from hornbook.cli import cache, compare, data, doctor, predict
+from hornbook.errors import HornbookError
+
+app = typer.Typer(
+    name="hornbook",
+    help="Which technique works on my text? Compare them, and keep the best.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+app.command("compare")(compare.command)
+app.command("predict")(predict.command)
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.command)
+app.add_typer(cache.app, name="cache")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hornbook {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Which technique works on my text? Compare them, and keep the best."""
+
+
+def run() -> None:
+    """Run the command line; a user's mistake ends with a message, a hint and an exit code."""
+    try:
+        app()
+    except HornbookError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        if os.environ.get("HORNBOOK_DEBUG"):
+            traceback.print_exc()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # a fault of ours: say so in a line, and keep the details
+        if os.environ.get("HORNBOOK_DEBUG"):
+            raise
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"  hint: {_advice(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OSError):  # a full disk, a folder one may not write to
+        return "The system refused it; nothing that was there before has been changed."
+    if isinstance(error, ImportError):
+        return "An installation is incomplete: pip install --force-reinstall hornbook"
+    log = Path(tempfile.gettempdir()) / f"hornbook-error-{os.getpid()}.txt"
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    return f"This is a fault of the program; details are in {log}"
+
+
+if __name__ == "__main__":
+    run()

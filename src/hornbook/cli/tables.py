@@ -1,0 +1,127 @@
+"""What a study prints: its plan beforehand, its leaderboard and advice afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hornbook.compare.study import Study
+from hornbook.config import format_duration
+from hornbook.records import LeaderboardRow, Summary
+
+
+def show_study(study: Study, as_json: bool) -> None:
+    """Print the leaderboard, what didn't finish, the advice and where the report is."""
+    if as_json:
+        print(study.summary.model_dump_json(indent=2))
+        return
+    console = Console(highlight=False)
+    summary = study.summary
+    console.print()
+    console.print(Text(_heading(summary), style="bold"))
+    if summary.leaderboard:
+        console.print(leaderboard(summary.leaderboard))
+        if sum(row.ties_with_leader for row in summary.leaderboard) > 1:
+            text = "= cannot be told apart from the first (paired bootstrap, Holm-corrected)"
+            console.print(Text(text, style="dim"))
+    for result in summary.not_finished:
+        if result.status != "interrupted":
+            where = f" (repeat {result.repeat + 1})" if result.repeat else ""
+            line = " ".join(result.message.split())
+            console.print(Text(f"{result.technique}{where} {result.status}: {line}", "yellow"))
+    console.print()
+    console.print(Text(summary.advice))
+    console.print()
+    console.print(Text(f"Report: {study.report}"), soft_wrap=True)
+    if summary.best:
+        say = f'Use it: hornbook predict {study.folder} "a text"'
+        console.print(Text(say), soft_wrap=True)
+
+
+def leaderboard(rows: Sequence[LeaderboardRow]) -> Table:
+    """Best first; `=` marks what ties with the first."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
+    table.add_column("")
+    table.add_column("technique", no_wrap=True)
+    for name in ("micro-F1", "95 % interval", "macro-F1", "fit", "a text", "texts/s", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for i, row in enumerate(rows):
+        table.add_row(
+            "=" if row.ties_with_leader and i else "",
+            row.technique,
+            f"{row.micro_f1:.3f}",
+            f"{row.ci_low:.3f}–{row.ci_high:.3f}",
+            f"{row.macro_f1:.3f}",
+            format_duration(row.fit_seconds),
+            f"{row.p50_ms:.1f} ms" if row.p50_ms < 100 else f"{row.p50_ms:.0f} ms",
+            f"{row.texts_per_second:,.0f}",
+            size(row.peak_bytes),
+            style="bold" if i == 0 else "",
+        )
+    return table
+
+
+def show_plan(
+    data: str,
+    *,
+    techniques: Sequence[str],
+    budget: str,
+    total: str | None,
+    repeats: int,
+    **options: Any,
+) -> None:
+    """Read and divide the data, and print what a study of it would do. Nothing is written."""
+    from hornbook.compare.prepare import prepare
+    from hornbook.compare.settings import StudySettings
+    from hornbook.config import settings_from
+
+    settings = settings_from(
+        StudySettings,
+        dataset=str(Path(data)) if Path(data).exists() else data,
+        techniques=tuple(techniques),
+        budget=budget,
+        total=total,
+        repeats=repeats,
+        **options,
+    )
+    prepared = prepare(data, settings)
+    found = prepared.plan.dataset
+    kind = "several labels a text" if found.multi_label else "one label a text"
+    print(f"{found.name}: {len(found.label_names)} labels, {kind}")
+    print(f"train {found.n_train:,}   validation {found.n_validation:,}   test {found.n_test:,}")
+    for note in [*found.notes, *prepared.audit.findings]:
+        print(f"- {note}")
+    n_runs = len(prepared.sources) * settings.repeats
+    if settings.total is not None:
+        time = f"{format_duration(settings.total)} in all, divided among {n_runs} runs"
+    else:
+        time = (
+            f"{format_duration(settings.budget)} each to fit, "
+            f"{format_duration(settings.budget * n_runs)} at most for {n_runs} runs"
+        )
+    print(f"techniques: {', '.join(source.name for source in prepared.sources)}")
+    print(f"time: {time}; scoring the test texts comes on top")
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as a person reads them: 950 kB, 12 MB, 1.3 GB."""
+    amount = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def _heading(summary: Summary) -> str:
+    parts = ", ".join(f"{n:,} {name}" for name, n in summary.splits.items())
+    kind = "several labels a text" if summary.multi_label else "one label a text"
+    return (
+        f"{summary.dataset}: {summary.n_labels} labels, {kind}; {parts}; "
+        f"{format_duration(summary.seconds)}"
+    )
