@@ -1,7 +1,6 @@
-"""One linear scorer per label over TF-IDF features: fitted side by side, tuned by cross-validation.
+"""One linear scorer per label over TF-IDF features: fitted side by side, saved without a pickle.
 
-Shared by the techniques that differ only in loss and features. Letters in shapes: N documents,
-F features, L labels.
+Letters in shapes: N documents, F features, L labels.
 """
 
 from __future__ import annotations
@@ -15,15 +14,11 @@ import scipy.sparse as sp
 from joblib import Parallel, delayed
 from safetensors.numpy import load_file, save_file
 
-from hornbook.compare.decision import Decision
-from hornbook.compare.folds import deal_folds
-from hornbook.compare.technique import Context, HeldOut
-from hornbook.compare.tfidf import Block, Counted, Tfidf, count, inverse_frequencies, weigh
-from hornbook.data.examples import Document, Labelled
+from hornbook.compare.tfidf import Tfidf
+from hornbook.data.examples import Document
 from hornbook.errors import CheckpointError
 
 MakeEstimator = Callable[[float], Any]  # strength C -> an unfitted binary sklearn classifier
-N_FOLDS = 3
 
 
 class LinearModel:
@@ -64,47 +59,6 @@ class LinearModel:
         return cls(features, weights, offsets)
 
 
-def fit_tuned(
-    train: Labelled,
-    validation: Labelled,
-    context: Context,
-    *,
-    blocks: Sequence[Block],
-    make: MakeEstimator,
-    strengths: Sequence[float],
-) -> tuple[LinearModel, HeldOut, float]:
-    """Choose the strength by cross-validation over all rows, then fit to all of them.
-
-    Returns the model, out-of-fold scores of every row, and the strength chosen.
-    """
-    everything = train + validation
-    targets, multi_label = everything.targets, context.problem.multi_label
-    context.report("counting n-grams")
-    counted = count(blocks, everything.documents)
-    folds = deal_folds(targets, min(N_FOLDS, len(everything)), context.seed)
-    parts = [_fold_features(counted, folds, fold) for fold in range(folds.max() + 1)]
-    best: tuple[float, float, np.ndarray] | None = None
-    for strength in strengths:
-        scores = np.zeros(targets.shape, np.float32)
-        for fold, features in enumerate(parts):
-            context.report(f"C={strength:g}, fold {fold + 1}/{len(parts)}")
-            inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            weights, offsets = fit_one_vs_rest(features[inside], targets[inside], make, strength)
-            scores[outside] = linear_scores(features[outside], weights, offsets)
-        decision = Decision.fit(scores, targets, multi_label=multi_label, seed=context.seed)
-        score = decision.cross_validated_micro_f1
-        if best is None or score > best[0]:
-            best = (score, strength, scores)
-        context.report(f"C={strength:g} done", best[0])
-    assert best is not None
-    context.report(f"final fit, C={best[1]:g}", best[0])
-    features = Tfidf.of(counted)
-    matrix = weigh(features.blocks, [part.counts for part in counted], features.idf)
-    weights, offsets = fit_one_vs_rest(matrix, targets, make, best[1])
-    held_out = HeldOut(np.arange(len(everything)), best[2])
-    return LinearModel(features, weights, offsets), held_out, best[1]
-
-
 def fit_one_vs_rest(
     features: sp.csr_matrix, targets: np.ndarray, make: MakeEstimator, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -131,8 +85,3 @@ def fit_one_vs_rest(
 def linear_scores(features: sp.csr_matrix, weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Features (N, F) times weights (F, L) plus offsets (L,), float32."""
     return np.asarray(features @ weights, np.float32) + offsets
-
-
-def _fold_features(counted: list[Counted], folds: np.ndarray, fold: int) -> sp.csr_matrix:
-    idf = inverse_frequencies(counted, np.flatnonzero(folds != fold))
-    return weigh([part.block for part in counted], [part.counts for part in counted], idf)

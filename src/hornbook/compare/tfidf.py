@@ -18,9 +18,9 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
 from hornbook.data.examples import Document
-from hornbook.errors import DataError
 
 Array = np.ndarray
+_WORD = r"(?u)\b\w[\w.&'-]*\w\b|\b\w\b"  # "u.s", "at&t" and "year-on-year" are words
 _NUMBER = re.compile(r"\d[\d,.]*")
 
 
@@ -35,12 +35,16 @@ class Block:
     min_df: int = 2  # documents
     weight: float = 1.0
 
+    def describe(self) -> str:
+        unit = "words" if self.unit == "word" else "characters"
+        return f"{unit} {self.shortest}-{self.longest}, {self.part}"
+
     def vectorizer(self, vocabulary: dict[str, int] | None = None) -> CountVectorizer:
         return CountVectorizer(
             analyzer=self.unit,
             ngram_range=(self.shortest, self.longest),
             preprocessor=normalize,
-            token_pattern=r"(?u)\b\w[\w.&'-]*\w\b|\b\w\b",
+            token_pattern=_WORD if self.unit == "word" else None,
             min_df=self.min_df if vocabulary is None else 1,
             vocabulary=vocabulary,
             dtype=np.float32,
@@ -64,33 +68,20 @@ class Counted:
     counts: sp.csr_matrix
 
 
-def count(blocks: Sequence[Block], documents: Sequence[Document]) -> list[Counted]:
-    """Count n-grams that occur in enough documents; blocks without any are left out.
-
-    Raises DataError when no block has any: all documents are empty or all different.
-    """
-    counted = []
-    for block in blocks:
-        texts = block.texts(documents)
-        if not any(texts):
-            continue
-        vectorizer = block.vectorizer()
-        analyze = vectorizer.build_analyzer()
-        if not any(analyze(text) for text in texts):
-            continue
-        if len(texts) < 2 * block.min_df:
-            vectorizer.min_df = 1
-        try:
-            counts = vectorizer.fit_transform(texts)
-        except ValueError:  # nothing occurs in min_df documents
-            continue
-        counted.append(Counted(block, vectorizer.get_feature_names_out().tolist(), counts))
-    if not counted:
-        raise DataError(
-            f"no n-gram occurs in two of {len(documents)} documents",
-            hint="The texts are empty or have nothing in common; check the text column.",
-        )
-    return counted
+def count(block: Block, documents: Sequence[Document]) -> list[Counted]:
+    """Count the n-grams that occur in enough documents: one `Counted`, or none without any."""
+    texts = block.texts(documents)
+    vectorizer = block.vectorizer()
+    if len(texts) < 2 * block.min_df:
+        vectorizer.min_df = 1
+    analyze = vectorizer.build_analyzer()
+    if not any(analyze(text) for text in texts):
+        return []  # what follows refuses an empty vocabulary
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:  # no n-gram is in min_df documents
+        return []
+    return [Counted(block, vectorizer.get_feature_names_out().tolist(), counts)]
 
 
 def inverse_frequencies(counted: Sequence[Counted], rows: np.ndarray | None = None) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Thresholds with the greatest F1: one for all labels from targets, or one a label from probabilities.
+"""Thresholds with the greatest F1: one for all labels, or one a label from its probabilities.
 
 Letters in shapes: M held-out rows, L labels, K values.
 """
@@ -50,8 +50,8 @@ def expected_f1_thresholds(probabilities: np.ndarray) -> np.ndarray:
     """Per label the threshold with the greatest expected F1; (L,) for probabilities (M, L).
 
     The best threshold is half of the F1 that it reaches (Lipton et al. 2014): raising it to that
-    half again and again is Dinkelbach's method for a ratio, which climbs to the maximum. A label of
-    which little is certain gets a low threshold; no target is looked at, so that none is overfitted.
+    half again and again is Dinkelbach's method for a ratio, which climbs to the maximum. A label
+    of which little is certain gets a low threshold; no target is looked at, so none is overfitted.
     """
     expected = probabilities.sum(axis=0)
     thresholds = np.zeros(probabilities.shape[1])

@@ -8,32 +8,45 @@ from typing import ClassVar
 import numpy as np
 from sklearn.svm import LinearSVC
 
-from hornbook.compare.linear import LinearModel, fit_tuned
+from hornbook.compare.linear import LinearModel
+from hornbook.compare.linear_search import LinearSearch, Recipe
 from hornbook.compare.technique import Context, HeldOut
 from hornbook.compare.tfidf import Block
 from hornbook.data.examples import Document, Labelled
 
-BLOCKS = (Block("full", "word", 1, 2), Block("title", "word", 1, 2, weight=0.5))
-STRENGTHS = (1.0, 3.0)
+
+def _svm(strength: float) -> LinearSVC:
+    # A tolerance of 1e-2 gives the same F1 as 1e-4, in two thirds of the time.
+    return LinearSVC(C=strength, tol=1e-2, random_state=0)
+
+
+WORDS = (Block("full", "word", 1, 1), Block("title", "word", 1, 1, weight=0.5))
+PAIRS = Block("full", "word", 2, 2, weight=0.3)
+CHARACTERS = Block("full", "char_wb", 4, 4, min_df=3, weight=0.5)
+RECIPE = Recipe(
+    features=(WORDS, (*WORDS, PAIRS), (*WORDS, CHARACTERS), (*WORDS, PAIRS, CHARACTERS)),
+    strengths=(1.0, 0.3, 3.0),
+    make=_svm,
+)
 
 
 class TfidfSvm:
-    """Linear support vector machines (squared hinge, one per label) over word n-grams."""
+    """Linear support vector machines (squared hinge, one per label) over n-grams."""
 
     name: ClassVar[str] = "tfidf-svm"
-    summary: ClassVar[str] = "TF-IDF of word n-grams, linear SVM per label, C by cross-validation"
+    summary: ClassVar[str] = "linear SVM per label over TF-IDF of word and character n-grams"
     needs_members: ClassVar[bool] = False
 
     def __init__(self, model: LinearModel | None = None) -> None:
         self._model = model
 
     def fit(self, train: Labelled, validation: Labelled, context: Context) -> HeldOut:
-        self._model, held_out, _ = fit_tuned(
-            train, validation, context, blocks=BLOCKS, make=_svm, strengths=STRENGTHS
-        )
+        """Held out is every row, by cross-validation, where the budget allows it."""
+        self._model, held_out = LinearSearch(train, validation, context, RECIPE).run()
         return held_out
 
     def scores(self, documents: list[Document]) -> np.ndarray:
+        """Distances from the separating planes (N, L) float32."""
         assert self._model is not None, "fit or load before scores"
         return self._model.scores(documents)
 
@@ -44,7 +57,3 @@ class TfidfSvm:
     @classmethod
     def load(cls, folder: Path) -> TfidfSvm:
         return cls(LinearModel.load(folder))
-
-
-def _svm(strength: float) -> LinearSVC:
-    return LinearSVC(C=strength, random_state=0)
