@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,13 @@ from torch import Tensor, nn
 
 from hornbook.errors import CheckpointError, ConfigError
 
-ALL_BLOCK_LAYERS = r"blocks\.\d+\.(attention\.(qkv|out)|feed_forward\.(up|down))"
+_LAYERS = r"(attention\.(qkv|out)|feed_forward\.(up|down))"
+ALL_BLOCK_LAYERS = rf"blocks\.\d+\.{_LAYERS}"
+
+
+def block_layers(blocks: Iterable[int]) -> str:
+    """The pattern of all linear layers in the blocks of those numbers."""
+    return rf"blocks\.({'|'.join(map(str, blocks))})\.{_LAYERS}"
 
 
 class LoRALinear(nn.Module):

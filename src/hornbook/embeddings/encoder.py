@@ -1,8 +1,9 @@
-"""Texts to vectors by a sentence encoder (Reimers and Gurevych 2019): mean over tokens, length 1."""
+"""Texts to vectors by a sentence encoder (Reimers and Gurevych 2019): mean pooling, length 1."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from hornbook.interop.catalogue import find_model
 from hornbook.interop.huggingface import load_bert
 from hornbook.models.bert import Bert
 from hornbook.nn.layout import Ragged
+from hornbook.nn.precision import Precision, choose_precision
 from hornbook.text.tokenizer import Tokenizer
-from hornbook.training.precision import Precision, choose_precision
 
 TOKENS_PER_BATCH = 4096  # enough to fill the matrix units, small enough for the caches
 
@@ -34,6 +35,7 @@ class TextEncoder:
         self.model = model.to(self.precision.device, self.precision.torch_dtype).eval()
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.folder: Path | None = None  # where it was opened from
 
     @classmethod
     def open(
@@ -43,7 +45,13 @@ class TextEncoder:
         folder = find_model(name)
         model, _ = load_bert(folder)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
-        return cls(model, tokenizer, max_tokens=max_tokens, precision=precision)
+        encoder = cls(model, tokenizer, max_tokens=max_tokens, precision=precision)
+        encoder.folder = folder
+        return encoder
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text would be read."""
+        return [len(t) for t in self.tokenizer.encode(texts, max_tokens=self.max_tokens)]
 
     @torch.inference_mode()
     def encode(

@@ -1,1 +1,1 @@
-"""Other people's formats: folders as Hugging Face writes them, names, and where models come from."""
+"""Other people's formats: Hugging Face folders, foreign names, and where models come from."""

@@ -1,4 +1,4 @@
-"""Where models come from: a folder, HORNBOOK_HOME, an installed package that carries one, the hub."""
+"""Where models come from: a folder, HORNBOOK_HOME, an installed package, the hub."""
 
 from __future__ import annotations
 

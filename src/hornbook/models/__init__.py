@@ -1,1 +1,1 @@
-"""Models, one family a file: config, parts, block, model. What the network computes, nothing else."""
+"""Models, one family a file: config, parts, block, model. What a network computes, no more."""

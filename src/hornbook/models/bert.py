@@ -84,6 +84,19 @@ class Bert(nn.Module):
             x = block(x, layout)
         return x
 
+    def lower(self, tokens: Tensor, layout: Layout, n: int) -> Tensor:
+        """The hidden states after the first `n` blocks: what a frozen lower part computes once."""
+        x = self.embeddings(tokens, layout.positions(), None)
+        for block in self.blocks[:n]:
+            x = block(x, layout)
+        return x
+
+    def upper(self, x: Tensor, layout: Layout, n: int) -> Tensor:
+        """The rest of the way, from `lower`'s hidden states (..., E)."""
+        for block in self.blocks[n:]:
+            x = block(x, layout)
+        return x
+
 
 class Pooler(nn.Module):
     """The first token's hidden state through a dense tanh layer: (N, E) -> (N, E)."""

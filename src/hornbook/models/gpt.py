@@ -22,7 +22,7 @@ from hornbook.nn.layout import Layout
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Sizes of a GPT; the defaults are GPT-2's smallest, 124M parameters. dropout is a probability."""
+    """Sizes of a GPT; the defaults are GPT-2's smallest, 124M parameters."""
 
     vocab_size: int = 50257
     context_length: int = 1024
@@ -72,6 +72,19 @@ class GPT(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         x = self.dropout(self.tokens(tokens) + self.positions(layout.positions()))
         for block in self.blocks:
+            x = block(x, layout)
+        return self.norm(x)
+
+    def lower(self, tokens: Tensor, layout: Layout, n: int) -> Tensor:
+        """The hidden states after the first `n` blocks: what a frozen lower part computes once."""
+        x = self.dropout(self.tokens(tokens) + self.positions(layout.positions()))
+        for block in self.blocks[:n]:
+            x = block(x, layout)
+        return x
+
+    def upper(self, x: Tensor, layout: Layout, n: int) -> Tensor:
+        """The rest of the way, from `lower`'s hidden states (..., E)."""
+        for block in self.blocks[n:]:
             x = block(x, layout)
         return self.norm(x)
 

@@ -42,7 +42,7 @@ class Layout(Protocol):
 
 
 class Padded:
-    """A rectangle of tokens; `mask` (B, T) is True at real tokens, on either side of the padding."""
+    """A rectangle of tokens; `mask` (B, T) is True at real tokens; padding on either side."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask

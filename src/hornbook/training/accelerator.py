@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from hornbook.training.precision import Precision, choose_precision
+from hornbook.nn.precision import Precision, choose_precision
 
 
 def make_accelerator(precision: Precision | None = None, *, seed: int = 0) -> Accelerator:

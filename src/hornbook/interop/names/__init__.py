@@ -27,7 +27,7 @@ def to_ours(
 ) -> dict[str, Tensor]:
     """Rename their tensors to ours. Every key accounted for, every shape equal, or one error.
 
-    shapes: our model's. Raises CheckpointError listing all that is missing, unexpected or misshapen.
+    shapes: our model's. Raises CheckpointError listing what is missing, unexpected or misshapen.
     """
     known = {name for row in table for name in row.theirs}
     problems = [f"missing {name}" for name in sorted(known - weights.keys())]

@@ -1,0 +1,117 @@
+"""Nearest neighbours: labels voted by the most similar training texts (Cover and Hart 1967)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from hornbook import files
+from hornbook.compare.decision import Decision
+from hornbook.compare.encoding import encode_within, load_encoder, save_encoder
+from hornbook.compare.parts import read_settings
+from hornbook.compare.technique import Context, HeldOut
+from hornbook.data.examples import Document, Labelled
+from hornbook.embeddings.encoder import TextEncoder
+from hornbook.interop.huggingface import read_weights, write_weights
+
+NEIGHBOURS = (5, 10, 20, 40)
+TEMPERATURE = 0.05  # a neighbour .05 less similar has 1/e of the vote
+ROWS_AT_ONCE = 1024
+
+
+class EmbedKnn:
+    """The labels of the k nearest training texts by MiniLM's vectors, weighted by similarity."""
+
+    name: ClassVar[str] = "embed-knn"
+    summary: ClassVar[str] = "MiniLM vectors, labels voted by the nearest training texts"
+    needs_members: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        encoder: TextEncoder | None = None,
+        vectors: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
+        k: int = NEIGHBOURS[0],
+    ) -> None:
+        self._encoder, self._vectors, self._targets, self._k = encoder, vectors, targets, k
+
+    def fit(self, train: Labelled, validation: Labelled, context: Context) -> HeldOut:
+        everything = train + validation
+        texts = [d.full for d in everything.documents]
+        seconds = 0.85 * context.budget.remaining()
+        self._encoder, self._vectors = encode_within(texts, seconds, context.report)
+        self._targets = everything.targets
+        best: tuple[float, int, np.ndarray] | None = None
+        for k in NEIGHBOURS:
+            if best and k >= len(texts):
+                break
+            # Each row is scored by the others: a text is no neighbour of its own.
+            scores = vote(self._vectors, self._vectors, self._targets, k, exclude_self=True)
+            decision = Decision.fit(
+                scores,
+                everything.targets,
+                multi_label=context.problem.multi_label,
+                seed=context.seed,
+            )
+            score = decision.cross_validated_micro_f1
+            if best is None or score > best[0]:
+                best = (score, k, scores)
+            context.report(f"k={k}", best[0])
+        assert best is not None
+        self._k = best[1]
+        return HeldOut(np.arange(len(everything)), best[2])
+
+    def scores(self, documents: list[Document]) -> np.ndarray:
+        assert self._encoder is not None, "fit or load before scores"
+        assert self._vectors is not None and self._targets is not None
+        queries = self._encoder.encode([d.full for d in documents])
+        return vote(queries, self._vectors, self._targets, self._k)
+
+    def save(self, folder: Path) -> None:
+        assert self._encoder is not None, "fit before save"
+        assert self._vectors is not None and self._targets is not None
+        save_encoder(self._encoder, folder)
+        arrays = {
+            "vectors": torch.from_numpy(self._vectors),
+            "targets": torch.from_numpy(self._targets),
+        }
+        write_weights(folder / "neighbours.safetensors", arrays)
+        files.write_text(folder / "neighbours.json", json.dumps({"k": self._k}) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> EmbedKnn:
+        arrays = read_weights(folder / "neighbours.safetensors")
+        k = int(read_settings(folder / "neighbours.json", "k")["k"])
+        return cls(load_encoder(folder), arrays["vectors"].numpy(), arrays["targets"].numpy(), k)
+
+
+def vote(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    targets: np.ndarray,
+    k: int,
+    *,
+    exclude_self: bool = False,
+) -> np.ndarray:
+    """The share (N, L) of the k nearest neighbours' votes that each label gets.
+
+    queries: (N, E), vectors: (M, E), both of length 1; targets: (M, L) bool. exclude_self: query i
+    is vector i, which may not vote for itself.
+    """
+    shares = np.empty((len(queries), targets.shape[1]), np.float32)
+    k = max(1, min(k, len(vectors) - exclude_self))
+    for start in range(0, len(queries), ROWS_AT_ONCE):
+        similarity = queries[start : start + ROWS_AT_ONCE] @ vectors.T  # (n, M)
+        rows = np.arange(len(similarity))
+        if exclude_self:
+            similarity[rows, start + rows] = -np.inf
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]  # (n, k)
+        close = similarity[rows[:, None], nearest]
+        weights = np.exp((close - close.max(axis=1, keepdims=True)) / TEMPERATURE)
+        weights /= weights.sum(axis=1, keepdims=True)
+        shares[start + rows] = np.einsum("nk,nkl->nl", weights, targets[nearest])
+    return shares

@@ -1,0 +1,75 @@
+"""Masked language modelling: guess the hidden tokens (Devlin et al. 2019, section 3.1, task 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hornbook.models.bert import Bert, MaskedLMHead
+from hornbook.nn.layout import Ragged
+from hornbook.nn.losses import LossSum, cross_entropy_sum
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """tokens: (T,), some hidden; places: (M,) of the hidden ones; targets: (M,) what they were."""
+
+    tokens: Tensor
+    layout: Ragged
+    places: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Which share of tokens to hide, and behind what.
+
+    Of the hidden, 80 % become `mask_token`, 10 % a random token, 10 % stay (the paper's appendix
+    A.1). The first `n_specials` ids are never hidden and never drawn.
+    """
+
+    mask_token: int
+    vocab_size: int
+    n_specials: int
+    share: float = 0.15
+
+    def collate(
+        self,
+        documents: Sequence[Sequence[int]],
+        generator: torch.Generator,
+        device: str = "cpu",
+    ) -> MaskedBatch:
+        """Lay documents end to end and hide tokens, differently at every call."""
+        ordered = sorted(documents, key=len, reverse=True)
+        tokens = torch.tensor([t for d in ordered for t in d])
+        chance = torch.rand(len(tokens), generator=generator)
+        places = ((chance < self.share) & (tokens >= self.n_specials)).nonzero().squeeze(1)
+        targets = tokens[places]
+        fate = torch.rand(len(places), generator=generator)
+        drawn = torch.randint(self.n_specials, self.vocab_size, (len(places),), generator=generator)
+        hidden = torch.where(fate < 0.8, self.mask_token, torch.where(fate < 0.9, drawn, targets))
+        tokens = tokens.index_put((places,), hidden)
+        layout = Ragged([len(d) for d in ordered], device)
+        return MaskedBatch(tokens.to(device), layout, places.to(device), targets.to(device))
+
+
+class MaskedLM(nn.Module):
+    """An encoder with its masked-LM head; logits are computed at the hidden places only."""
+
+    def __init__(self, trunk: Bert) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = MaskedLMHead(trunk.config)
+
+    def forward(self, batch: MaskedBatch) -> Tensor:
+        """Logits (M, V)."""
+        hidden = self.trunk(batch.tokens, batch.layout)[batch.places]
+        return self.head(hidden, self.trunk.embeddings.tokens.weight)
+
+
+def loss_of(model: nn.Module, batch: MaskedBatch) -> LossSum:
+    """Cross-entropy over the hidden tokens, in nats."""
+    return cross_entropy_sum(model(batch), batch.targets)
