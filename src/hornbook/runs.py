@@ -51,16 +51,20 @@ def set_aside(folder: Path) -> None:
     So a new run that fails loses nothing. Where one waits there already, it is the last complete
     run, which an unfinished one doesn't replace.
     """
-    previous = _previous(folder)
-    if previous.exists():
+    if previous(folder):
         shutil.rmtree(folder)
     else:
-        folder.rename(previous)
+        folder.rename(_previous(folder))
 
 
 def drop_previous(folder: Path) -> None:
     """Remove the run set aside, now that the new one is complete."""
     shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def previous(folder: Path) -> Path | None:
+    """Where the run that this one replaces was set aside, if one was."""
+    return _previous(folder) if _previous(folder).exists() else None
 
 
 def _previous(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Progress of a study: a table that moves in a terminal, plain lines elsewhere. To standard error."""
+"""Progress of a study on standard error: a moving table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

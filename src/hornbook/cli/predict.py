@@ -50,7 +50,7 @@ def command(
 
 
 def open_predictor(run: Path, technique: str | None) -> Predictor:
-    """The model of a study, or of a model folder. A path.py:Class means that its file is trusted."""
+    """The model of a study, or of a model folder. With path.py:Class that file is run."""
     from hornbook.compare.predictor import Predictor
     from hornbook.compare.sources import source_of
     from hornbook.compare.study import Study, open_study

@@ -1,4 +1,4 @@
-"""A closer look at the test: scores per label, confusions, hardest and probably mislabelled texts."""
+"""A closer look at the test: scores per label, confusions, hardest and mislabelled texts."""
 
 from __future__ import annotations
 

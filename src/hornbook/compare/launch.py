@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,10 +163,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End the worker and all that it started: by asking, then by force."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_MANNERS)
-        except subprocess.TimeoutExpired:
-            pass
     _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
     process.wait()
     for pipe in (process.stdin, process.stdout):

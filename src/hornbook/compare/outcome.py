@@ -1,4 +1,4 @@
-"""What a study leaves behind: summary.json, study_record.json, results.jsonl, the report, the cards."""
+"""What a study leaves behind: summary, record, results, the report, a card beside each model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from hornbook.config import format_duration
 from hornbook.files import sha256
 from hornbook.records import Audit, LeaderboardRow, StudyRecord, Summary, TechniqueResult
 from hornbook.runs import read_record, write_lines, write_record
+
+_ON_MINILM = ("zero-shot", "embed-knn", "embed-logreg", "lora", "finetune")
 
 
 class Leaderboard(list[LeaderboardRow]):
@@ -67,6 +69,7 @@ def write_outcome(
     record = _record(folder, plan, judge, summary, everything)
     write_lines(folder.path / "results.jsonl", everything)
     write_record(folder.path / "study_record.json", record)
+    _write_cards(folder, plan, record)
     write_report(record, folder.path / "report.html")
     write_record(folder.path / "summary.json", summary)
     return record
@@ -103,6 +106,30 @@ def _record(
         hashes={"data": plan.dataset.sha256, **_model_hashes(folder, first)},
         started=plan.started,
     )
+
+
+def _write_cards(folder: StudyFolder, plan: StudyPlan, record: StudyRecord) -> None:
+    """A README.md beside each saved model, in the form that model hubs read."""
+    from hornbook.interop.catalogue import CATALOGUE
+    from hornbook.reports.model_card import write_model_card
+
+    rows = {row.technique: row for row in record.summary.leaderboard}
+    for result in record.results:
+        if result.status != "ok":
+            continue
+        name = result.technique
+        model = folder.run(name, result.repeat).model
+        write_model_card(
+            model / "README.md",
+            result=result,
+            row=rows.get(name),
+            dataset=plan.dataset,
+            per_label=record.per_label.get(name, []),
+            environment=plan.environment,
+            hashes={path.name: sha256(path) for path in sorted(model.rglob("*.safetensors"))},
+            command=plan.command,
+            base_model=CATALOGUE["minilm"].hub if name in _ON_MINILM else None,
+        )
 
 
 def _model_hashes(folder: StudyFolder, first: dict[str, int]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def save_model(
 
 
 def checked_scores(scores: Any, n_documents: int, problem: Problem, name: str) -> np.ndarray:
-    """The scores as float32 (N, L), or a CheckpointError that says what a technique gave instead."""
+    """The scores as float32 (N, L); CheckpointError says what a technique gave instead."""
     scores = np.asarray(scores, dtype=np.float32)
     if scores.shape != (n_documents, problem.n_labels):
         raise CheckpointError(

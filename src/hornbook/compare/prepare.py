@@ -35,7 +35,7 @@ class Prepared:
     repeats: list[tuple[list[int], list[int]]]
 
     def write(self, folder: StudyFolder) -> None:
-        """Write all that the workers need; study.json comes last and marks the folder as a study."""
+        """Write all that the workers need; study.json, which marks a study, comes last."""
         folder.write_data(self.pool, self.test, self.repeats)
         write_record(folder.path / "audit.json", self.audit)
         write_record(folder.path / "study.json", self.plan)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from hornbook.compare.technique import Technique
 from hornbook.compare.techniques import TECHNIQUES
@@ -41,7 +43,7 @@ class Source:
         if not self.is_file:
             return TECHNIQUES.load(self.spec)
         path, _, attribute = self.spec.rpartition(":")
-        cls = getattr(_import_file(Path(path)), attribute, None)
+        cls: Any = getattr(_import_file(Path(path)), attribute, None)
         missing = [member for member in _MEMBERS if not hasattr(cls, member)]
         if missing:
             raise ConfigError(
@@ -127,7 +129,7 @@ def _constants(node: ast.ClassDef) -> Iterable[tuple[str, object]]:
                     yield target.id, statement.value.value
 
 
-def _import_file(path: Path):
+def _import_file(path: Path) -> ModuleType:
     name = f"_hornbook_user_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:

@@ -23,7 +23,15 @@ from hornbook.compare.sources import Source, resolve
 from hornbook.config import format_duration, settings_from
 from hornbook.errors import StudyError, UnknownNameError, nearest
 from hornbook.records import Summary, TechniqueResult
-from hornbook.runs import default_folder, drop_previous, locked, read_record, set_aside, write_lines
+from hornbook.runs import (
+    default_folder,
+    drop_previous,
+    locked,
+    previous,
+    read_record,
+    set_aside,
+    write_lines,
+)
 
 _KEPT = ("ok", "skipped")  # results that a resumed study doesn't try again
 
@@ -52,6 +60,8 @@ class StudyInterrupted(KeyboardInterrupt):
 
     def __init__(self, study: Study) -> None:
         self.resume = f"Go on with it: hornbook compare {shlex.quote(str(study.folder))} --resume"
+        if kept := previous(study.folder):
+            self.resume += f"\nThe run that was there before is in {kept}"
         super().__init__(self.resume)
         self.study = study
 
