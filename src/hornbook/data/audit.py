@@ -33,8 +33,9 @@ def audit(splits: Splits, *, multi_label: bool, seed: int = 0, threshold: float 
     examples = [e for part in parts.values() for e in part]
     split_of = [name for name, part in parts.items() for _ in part]
     pairs = find_duplicates([e.document.full for e in examples], threshold)
-    duplicates = [_duplicate(pair, examples, split_of) for pair in pairs]
-    leaks = _leaks(pairs, split_of, duplicates)
+    conflicts = [pair for pair in pairs if not _same_labels(pair, examples)]
+    listed = (conflicts + pairs)[: 2 * N_LISTED]  # one of two labels for a text must be wrong
+    leaks = _leaks(pairs, split_of)
     copies = {pair.second for pair in pairs if pair.exact}
 
     learnt = splits.train + splits.validation
@@ -77,31 +78,30 @@ def audit(splits: Splits, *, multi_label: bool, seed: int = 0, threshold: float 
             for label in labels
         ],
         co_occurrence=[(a, b, n) for (a, b), n in together.most_common(N_LISTED)],
-        leaks=leaks[:N_LISTED],
-        # Copies with other labels first: one of the two must be wrong.
-        duplicates=sorted(duplicates, key=lambda d: d.same_labels)[:N_LISTED],
+        leaks=[_duplicate(pair, examples, split_of) for pair in leaks[:N_LISTED]],
+        duplicates=[
+            _duplicate(pair, examples, split_of) for pair in list(dict.fromkeys(listed))[:N_LISTED]
+        ],
         label_issues=issues[:N_LISTED],
     )
-    conflicts = sum(not d.same_labels for d in duplicates)
-    return record.model_copy(update={"findings": _findings(record, conflicts, len(issues))})
+    findings = _findings(record, len(conflicts), len(issues))
+    return record.model_copy(update={"findings": findings})
 
 
-def _leaks(
-    pairs: Sequence[Pair], split_of: Sequence[str], duplicates: Sequence[Duplicate]
-) -> list[Duplicate]:
+def _leaks(pairs: Sequence[Pair], split_of: Sequence[str]) -> list[Pair]:
     """The pairs of a test text with a text that is learnt from; each test text once.
 
     Copies are paired with the first of their kind, and what is learnt from stands before the test
     split: a test text with a twin in training is always paired with a training text.
     """
-    found: dict[int, Duplicate] = {}
-    for pair, duplicate in zip(pairs, duplicates):  # pairs come sorted by their first text
+    found: dict[int, Pair] = {}
+    for pair in pairs:  # sorted by their first text
         if split_of[pair.second] == "test" != split_of[pair.first]:
             best = found.get(pair.second)
-            if best is None or best.similarity < duplicate.similarity:
-                found[pair.second] = duplicate
+            if best is None or best.similarity < pair.similarity:
+                found[pair.second] = pair
         elif pair.exact and pair.first in found:  # the copy of a test text that leaks leaks too
-            found[pair.second] = duplicate
+            found[pair.second] = pair
     return list(found.values())
 
 
@@ -113,9 +113,13 @@ def _duplicate(pair: Pair, examples: Sequence[Example], split_of: Sequence[str])
         first_split=split_of[pair.first],
         second_split=split_of[pair.second],
         similarity=pair.similarity,
-        same_labels=set(first.labels) == set(second.labels),
+        same_labels=_same_labels(pair, examples),
         excerpt=_excerpt(second),
     )
+
+
+def _same_labels(pair: Pair, examples: Sequence[Example]) -> bool:
+    return set(examples[pair.first].labels) == set(examples[pair.second].labels)
 
 
 def _excerpt(example: Example) -> str:

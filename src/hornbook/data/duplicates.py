@@ -2,9 +2,10 @@
 
 Texts are compared as sets of word 3-grams ("shingles", Broder 1997). Two sets with a Jaccard index
 of at least t must share one of the rarest few shingles of each (prefix filtering, Chaudhuri et al.
-2006), so only texts that meet in such a shingle are compared. A shingle that many texts have in
-common pairs each of them with its `NEIGHBOURS` next in length only, which bounds memory and still
-joins a family of form letters into one group.
+2006), so only texts that meet in such a shingle are compared. Where more than `NEIGHBOURS` texts
+have it in common, each is compared with so many next to it in length, those of one length in random
+order: that bounds time and memory, joins a family of form letters into one group all the same, and
+pairs each letter in a test split with some in training.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WORDS_PER_SHINGLE = 3
-NEIGHBOURS = 50
+NEIGHBOURS = 20
 # A run of word characters; Chinese and Japanese write no spaces, so there each sign is a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -123,7 +124,8 @@ def _candidates(
     rare = rank <= (n_shingles_in - needed)[text]
     text, shingle = text[rare], shingle[rare]
 
-    order = np.lexsort((text, n_shingles_in[text], shingle))
+    shuffled = np.random.default_rng(0).permutation(len(n_shingles_in))
+    order = np.lexsort((shuffled[text], n_shingles_in[text], shingle))
     text, shingle = text[order], shingle[order]
     found = [np.empty((0, 2), dtype=np.int64)]
     for step in range(1, NEIGHBOURS + 1):

@@ -2,8 +2,8 @@
 
 Each text is judged by a model that was fitted to all others: ridge regression on latent semantic
 vectors, whose leave-one-out predictions have a closed form, so that N fits cost as much as one.
-Another label is suggested where its probability is as high as is usual for texts that carry it, and
-a given one doubted where its probability is as low as is usual for texts that don't.
+Another label is suggested where its probability is nearly as high as is usual for texts that carry
+it, and a given one doubted where its probability is as low as is usual for texts that don't.
 
 Letters in shapes: N texts, L labels, D latent dimensions.
 """
@@ -22,8 +22,9 @@ D_LATENT = 800
 N_FEATURES = 30_000
 N_TEXTS = 20_000  # at most so many are examined, drawn at random; bounds time and memory
 PENALTY = 1.0
+SUGGESTED_FROM = 0.8  # of the usual probability of a label among the texts that carry it
 MISSING_AT_LEAST = 0.7  # probability from which a label may be said to be missing
-DOUBTED_BELOW = 0.25  # of the usual probability of a label among the texts that carry it
+DOUBTED_BELOW = 0.25  # of the same
 SCALES = (1, 2, 4, 6, 8, 10, 12, 16, 24, 32)
 
 
@@ -111,7 +112,7 @@ def _doubts_of_one(
     )
     own = probability[each, given]
     usual = (probability * targets).sum(axis=0) / targets.sum(axis=0)
-    confident = np.where(probability >= usual, probability, -1.0)
+    confident = np.where(probability >= SUGGESTED_FROM * usual, probability, -1.0)
     other = confident.argmax(axis=1)
     doubted = (
         (confident.max(axis=1) > 0)
@@ -137,7 +138,8 @@ def _doubts_of_several(
     n_with = targets.sum(axis=0)
     usual_with = (probability * targets).sum(axis=0) / n_with
     usual_without = (probability * ~targets).sum(axis=0) / np.maximum(len(targets) - n_with, 1)
-    missing = ~targets & (probability >= np.maximum(usual_with, MISSING_AT_LEAST))
+    enough = np.maximum(SUGGESTED_FROM * usual_with, MISSING_AT_LEAST)
+    missing = ~targets & (probability >= enough)
     wrong = targets & (probability <= usual_without) & (n_with > 1)
     suggested = (targets & ~wrong) | missing
     doubted = (missing | wrong).any(axis=1) & suggested.any(axis=1)
