@@ -23,6 +23,7 @@ from hornbook.compare.thresholds import expected_f1_thresholds, global_threshold
 from hornbook.errors import CheckpointError, DataError, TrainingError
 
 N_FOLDS = 5
+HIGHEST_PRICE = 0.003  # of micro-F1, for more macro-F1
 PULLS = (0.1, 1.0, float("inf"))
 
 
@@ -182,10 +183,11 @@ def _fit_multi(scores: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> De
     outcomes = {rule: Outcome.of(predicted[rule], targets) for rule in RULES}
     best = max(outcomes.values(), key=lambda outcome: outcome.micro_f1)
     # Rules within the noise of the best in micro-F1 are equals there: macro-F1 decides among them.
+    # The noise of a small set is large, so that there is a price beyond which it isn't paid.
     equals = {
         rule: outcome
         for rule, outcome in outcomes.items()
-        if best.micro_f1 - outcome.micro_f1 <= outcome.noise_against(best)
+        if best.micro_f1 - outcome.micro_f1 <= min(outcome.noise_against(best), HIGHEST_PRICE)
     }
     rule = max(equals, key=lambda r: (equals[r].macro_f1, equals[r].micro_f1))
     calibration, thresholds = _fit_rules(calibrations, scores, targets)[rule]

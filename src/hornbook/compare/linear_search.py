@@ -18,6 +18,7 @@ from hornbook.errors import BudgetError, DataError
 
 N_FOLDS = 3
 SAFE = 0.8  # of what is left of the budget: so much is planned for
+WORTH = 0.001  # of micro-F1: what a later trial must gain, as it's larger and slower
 UNSEEN = 6.0  # features not counted yet are taken to be so many times the first ones
 
 
@@ -69,11 +70,10 @@ class LinearSearch:
         best = self._try(kinds[0], strengths[0], folds)
         for blocks in kinds[1:]:
             if self._affords(blocks, folds) and self._count(blocks) != self._count(best.blocks):
-                best = max(best, self._try(blocks, strengths[0], folds), key=lambda t: t.micro_f1)
+                best = _better(best, self._try(blocks, strengths[0], folds))
         for strength in strengths[1:]:
             if self._affords(best.blocks, folds):
-                trial = self._try(best.blocks, strength, folds)
-                best = max(best, trial, key=lambda t: t.micro_f1)
+                best = _better(best, self._try(best.blocks, strength, folds))
         self._context.report(f"final fit, C={best.strength:g}", best.micro_f1)
         counted = self._count(best.blocks)
         features = Tfidf.of(counted)
@@ -161,3 +161,7 @@ class LinearSearch:
         micro_f1 = decision.cross_validated_micro_f1
         self._context.report(f"C={strength:g}, {len(kinds)} kinds", micro_f1)
         return Trial(blocks, strength, scores, micro_f1)
+
+
+def _better(best: Trial, trial: Trial) -> Trial:
+    return trial if trial.micro_f1 > best.micro_f1 + WORTH else best
