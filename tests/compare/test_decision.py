@@ -135,7 +135,9 @@ def test_probabilities_rise_with_the_score(multi_label):
 
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_probabilities_are_frequencies(multi_label):
-    make = (lambda n, s: imbalanced(n, s)) if multi_label else (lambda n, s: one_label_each(n, 6, s))
+    make = (
+        (lambda n, s: imbalanced(n, s)) if multi_label else (lambda n, s: one_label_each(n, 6, s))
+    )
     decision = Decision.fit(*make(3000, 0), multi_label=multi_label, seed=0)
     fresh, truth = make(20000, 1)
     probabilities = decision.probabilities(fresh)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 
@@ -18,13 +18,13 @@ from hornbook.errors import BudgetError, DataError
 
 N_FOLDS = 3
 SAFE = 0.8  # of what is left of the budget: so much is planned for
-WORTH = 0.001  # of micro-F1: what a later trial must gain, as it's larger and slower
+WORTH = 0.001  # of micro-F1: what a later trial must gain to be taken
 UNSEEN = 6.0  # features not counted yet are taken to be so many times the first ones
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a linear technique tries: kinds of features, cheap first, and strengths C, usual first.
+    """What a linear technique tries: kinds of features, cheap first; strengths C, usual first.
 
     make: gives an unfitted binary classifier of a strength.
     """
@@ -45,7 +45,7 @@ class Trial:
 
 
 class LinearSearch:
-    """Tries all kinds of features at the usual strength, then other strengths with the best kind.
+    """Climbs from kind to kind of features while that pays, then tries other strengths.
 
     Trials that would not end within the budget are left out; how long one takes is foreseen from
     the entries of its feature matrix and the seconds that earlier ones took for each of theirs.
@@ -69,11 +69,16 @@ class LinearSearch:
         folds = self._plan(kinds[0])
         best = self._try(kinds[0], strengths[0], folds)
         for blocks in kinds[1:]:
-            if self._affords(blocks, folds) and self._count(blocks) != self._count(best.blocks):
-                best = _better(best, self._try(blocks, strengths[0], folds))
+            if not self._affords(blocks, folds):
+                break
+            trial = self._try(blocks, strengths[0], folds)
+            if trial.micro_f1 <= best.micro_f1 + WORTH:
+                break
+            best = trial
         for strength in strengths[1:]:
             if self._affords(best.blocks, folds):
-                best = _better(best, self._try(best.blocks, strength, folds))
+                trial = self._try(best.blocks, strength, folds)
+                best = trial if trial.micro_f1 > best.micro_f1 + WORTH else best
         self._context.report(f"final fit, C={best.strength:g}", best.micro_f1)
         counted = self._count(best.blocks)
         features = Tfidf.of(counted)
@@ -114,9 +119,9 @@ class LinearSearch:
             inverse_frequencies(counted),
         )
         some = np.unique(np.linspace(0, targets.shape[1] - 1, 6).astype(int))
-        start = time.monotonic()
+        start = monotonic()
         fit_one_vs_rest(features, targets[:, some], self._recipe.make, self._recipe.strengths[0])
-        seconds = (time.monotonic() - start) * targets.shape[1] / len(some)
+        seconds = (monotonic() - start) * targets.shape[1] / len(some)
         self._seconds_per_entry = seconds / max(features.nnz, 1)
         left = SAFE * self._context.budget.remaining()
         if seconds * (N_FOLDS + 1) < left and len(self._rows) >= N_FOLDS:
@@ -140,7 +145,7 @@ class LinearSearch:
         counted, targets = self._count(blocks), self._rows.targets
         kinds, counts = [part.block for part in counted], [part.counts for part in counted]
         scores = np.zeros(targets.shape, np.float32)
-        start, n_folds = time.monotonic(), int(folds.max()) + 1
+        start, n_folds = monotonic(), int(folds.max()) + 1
         for fold in range(n_folds):
             self._context.report(f"C={strength:g}, {len(kinds)} kinds, fold {fold + 1}/{n_folds}")
             inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -150,7 +155,7 @@ class LinearSearch:
             )
             scores[outside] = linear_scores(features[outside], weights, offsets)
         entries = sum(matrix.nnz for matrix in counts) * n_folds
-        self._seconds_per_entry = (time.monotonic() - start) / max(entries, 1)
+        self._seconds_per_entry = (monotonic() - start) / max(entries, 1)
         held_out = folds >= 0
         decision = Decision.fit(
             scores[held_out],
@@ -161,7 +166,3 @@ class LinearSearch:
         micro_f1 = decision.cross_validated_micro_f1
         self._context.report(f"C={strength:g}, {len(kinds)} kinds", micro_f1)
         return Trial(blocks, strength, scores, micro_f1)
-
-
-def _better(best: Trial, trial: Trial) -> Trial:
-    return trial if trial.micro_f1 > best.micro_f1 + WORTH else best

@@ -21,10 +21,11 @@ def _svm(strength: float) -> LinearSVC:
 
 
 WORDS = (Block("full", "word", 1, 1), Block("title", "word", 1, 1, weight=0.5))
-PAIRS = Block("full", "word", 2, 2, weight=0.3)
-CHARACTERS = Block("full", "char_wb", 4, 4, min_df=3, weight=0.5)
+PAIRS = Block("full", "word", 2, 2, weight=0.5)
+FOURS = Block("full", "char_wb", 4, 4, min_df=3, weight=0.5)
+CHARACTERS = Block("full", "char_wb", 3, 5, min_df=3, weight=0.7)
 RECIPE = Recipe(
-    features=(WORDS, (*WORDS, PAIRS), (*WORDS, CHARACTERS), (*WORDS, PAIRS, CHARACTERS)),
+    features=(WORDS, (*WORDS, FOURS), (*WORDS, FOURS, PAIRS), (*WORDS, PAIRS, CHARACTERS)),
     strengths=(1.0, 0.3, 3.0),
     make=_svm,
 )
