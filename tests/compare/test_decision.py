@@ -226,10 +226,28 @@ def test_what_cannot_be_decided_is_said():
             Decision.from_json(text)
 
 
-def test_logistic_curve_minimises_its_loss():
-    """The gradient of log-loss plus pull vanishes, also for labels that scores separate."""
+def rare_with_an_outlier() -> tuple[np.ndarray, np.ndarray]:
+    """Labels whose scores hardly vary, one with a negative far above its four positives."""
+    rng = np.random.default_rng(6)
+    targets = rng.random((2000, 8)) < np.geomspace(0.3, 0.002, 8)
+    scores = rng.normal(size=(2000, 8)) * 0.25 - 1 + 1.5 * targets
+    narrow = 0.04 * rng.exponential(size=(2000, 4)) + targets[:, -4:] * 0.05 * rng.random((2000, 4))
+    scores[:, -4:] = narrow - 1
+    scores[0, -4:], targets[0, -4:] = 0.28, False
+    scores[1:5, -1], targets[1:5, -1] = [-0.9, -0.85, -1, -0.84], True
+    return scores, targets
+
+
+def separable() -> tuple[np.ndarray, np.ndarray]:
     scores, targets = imbalanced(400, seed=4)
     scores[:, 0] += 20 * targets[:, 0]
+    return scores, targets
+
+
+@pytest.mark.parametrize("make", [rare_with_an_outlier, separable])
+def test_logistic_curve_minimises_its_loss(make):
+    """The gradient of log-loss plus pull vanishes, also where plain Newton steps swing for ever."""
+    scores, targets = make()
     common, own = fit_logistic(scores, targets, (float("inf"), 0.1))
     deviation, mean = scores.std(), scores.mean()
     z, gap = (scores - mean) / deviation, own.probabilities(scores) - targets

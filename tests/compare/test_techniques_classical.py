@@ -15,6 +15,7 @@ from hornbook.compare.predictor import Predictor, save_model
 from hornbook.compare.sources import Source
 from hornbook.compare.technique import Budget, Context, HeldOut, Member, Technique
 from hornbook.compare.techniques import TECHNIQUES
+from hornbook.compare.techniques import ensemble as ensemble_module
 from hornbook.compare.techniques.ensemble import Ensemble
 from hornbook.compare.techniques.majority import Majority
 from hornbook.compare.techniques.tfidf_logreg import TfidfLogreg
@@ -254,6 +255,22 @@ def test_ensemble_is_never_worse_than_its_best_member_where_it_was_held_out(tmp_
         p = np.clip(member.probabilities[rows], 1e-6, 1 - 1e-6)
         alone.append(judged(np.log(p / (1 - p))))
     assert judged(held_out.scores) >= max(alone) - 1e-9
+
+
+def test_ensemble_falls_back_on_its_best_member(tmp_path, monkeypatch):
+    """When the mix does worse in cross-validation than a member, that member is all there is."""
+    members = study_with(tmp_path, [Majority, TfidfSvm])
+    noise = np.random.default_rng(0).normal(size=(60, 4))
+    monkeypatch.setattr(ensemble_module, "_cross_fitted", lambda *_: (noise, np.ones(2)))
+    reports: list[tuple[str, float | None]] = []
+    ensemble, held_out = ensemble_of(members, reports)
+    assert reports[-1][0] == "no gain from mixing: tfidf-svm alone"
+    svm = Predictor.open(members["tfidf-svm"].model_folder)
+    documents = corpus(30, 4).documents
+    p = svm.calibrate(svm.scores(documents))
+    np.testing.assert_allclose(ensemble.scores(documents), np.log(p / (1 - p)), rtol=1e-5)
+    p = members["tfidf-svm"].probabilities[-60:]
+    np.testing.assert_allclose(held_out.scores, np.log(p / (1 - p)), rtol=1e-5)
 
 
 def test_ensemble_gives_no_weight_to_noise(tmp_path):
