@@ -10,16 +10,18 @@ from hornbook.data.label_issues import find_label_issues
 from hornbook.data.splits import Splits
 
 TOPICS = {
-    "sport": "goal match team player coach league season score referee stadium".split(),
-    "cooking": "oven butter flour sugar recipe boil fry pan taste salt".split(),
-    "money": "bank loan interest account credit invoice payment tax debt salary".split(),
-    "chess": "knight bishop rook pawn castle opening mate gambit".split(),
+    "sport": "goal match team player coach league season score referee stadium",
+    "cooking": "oven butter flour sugar recipe boil fry pan taste salt",
+    "money": "bank loan interest account credit invoice payment tax debt salary",
+    "chess": "knight bishop rook pawn castle opening mate gambit",
 }
 FILLER = [f"filler{i}" for i in range(200)]
 
 
 def text(rng: random.Random, *topics: str) -> str:
-    words = [w for t in topics for w in rng.choices(TOPICS[t], k=6)] + rng.choices(FILLER, k=8)
+    words = [w for t in topics for w in rng.choices(TOPICS[t].split(), k=6)] + rng.choices(
+        FILLER, k=8
+    )
     rng.shuffle(words)
     return " ".join(words)
 
@@ -129,4 +131,4 @@ def test_reuters_is_audited_completely(data_folder):
     assert record.n_texts == 10_789 and record.n_labels == 90
     assert 2 <= record.n_leaks <= 30
     assert sum(c.test for c in record.label_counts) == 3_744
-    assert 50 == len(record.label_issues) and record.findings
+    assert len(record.label_issues) == 50 and record.findings
