@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from joblib import Parallel, delayed
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hornbook.compare.tfidf import Tfidf
@@ -51,7 +52,7 @@ class LinearModel:
             text = (folder / "features.json").read_text(encoding="utf-8")
             features = Tfidf.from_json(text, idf)
             weights, offsets = arrays["weights"], arrays["offsets"]
-        except Exception as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the saved linear model in {folder} cannot be read: {error}",
                 hint="Its files are incomplete or corrupt; fit the technique again.",
