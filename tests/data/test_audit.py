@@ -43,10 +43,10 @@ def test_planted_copies_leaks_and_gaps_are_found():
     near = Example(Document(train[5].document.text + " indeed"), train[5].labels, "near")
     twin = Example(test[0].document, ("other",), "twin")
     empty = Example(Document("  "), ("sport",), "empty")
-    record = audit(splits([empty, *train], [*test, leaked, near, twin, leaked]), multi_label=False)
+    record = audit(splits([empty, *train], [*test, leaked, near, twin, near]), multi_label=False)
     assert record.n_texts == 265 and record.n_labels == 4 and record.n_empty == 1
     assert record.n_exact_duplicates == 3 and record.n_near_duplicates == 1
-    assert record.n_leaks == 3  # the copy twice, and the one with a word more
+    assert record.n_leaks == 3  # the copy, and the one with a word more twice
     assert {leak.second_id for leak in record.leaks} == {"leak", "near"}
     assert all(leak.first_split in ("train", "validation") for leak in record.leaks)
     assert record.duplicates[0].second_id == "twin" and not record.duplicates[0].same_labels
@@ -105,7 +105,7 @@ def test_labels_too_many_and_missing_are_found_where_there_may_be_several():
 
 
 def test_a_labels_only_text_is_not_doubted():
-    once = Example(Document("a quite different matter altogether"), ("once",), "once")
+    once = Example(Document(text(random.Random(1), "sport")), ("once",), "once")
     assert not find_label_issues([*corpus(100), once], multi_label=False)
 
 

@@ -38,6 +38,13 @@ def test_finds_just_what_comparing_all_pairs_finds():
         assert all(abs(found[pair] - expected[pair]) < 1e-12 for pair in expected)
 
 
+def test_a_pair_just_at_the_threshold_is_found():
+    longer = " ".join(f"w{i}" for i in range(12))  # 10 shingles
+    shorter = " ".join(f"w{i}" for i in range(10))  # 8 of them
+    (pair,) = find_duplicates([longer, shorter], 0.8)
+    assert pair.similarity == 0.8
+
+
 def test_copies_pair_with_the_first_and_ignore_case_and_punctuation():
     pairs = find_duplicates(["The cat, sat.", "dogs run far", "the CAT sat", "The cat sat!", ""])
     assert [(p.first, p.second, p.exact) for p in pairs] == [(0, 2, True), (0, 3, True)]

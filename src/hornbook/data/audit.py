@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -101,7 +102,7 @@ def _leaks(pairs: Sequence[Pair], split_of: Sequence[str]) -> list[Pair]:
             if best is None or best.similarity < pair.similarity:
                 found[pair.second] = pair
         elif pair.exact and pair.first in found:  # the copy of a test text that leaks leaks too
-            found[pair.second] = pair
+            found[pair.second] = replace(found[pair.first], second=pair.second)
     return list(found.values())
 
 
