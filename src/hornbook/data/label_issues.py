@@ -117,8 +117,7 @@ def _doubts_of_one(
     doubted = (
         (confident.max(axis=1) > 0)
         & (other != given)
-        & (own < DOUBTED_BELOW * usual[given])
-        & (targets.sum(axis=0)[given] > 1)
+        & (own < DOUBTED_BELOW * usual[given])  # never of a label's only text: that is the usual
     )
     suggested = np.zeros_like(targets)
     suggested[each, other] = True
