@@ -62,21 +62,15 @@ def attach(
     if rank < 1:
         raise ConfigError(f"LoRA's rank is {rank}", hint="It must be at least 1; 8 to 32 is usual.")
     pattern = re.compile(targets)
-    names = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and pattern.fullmatch(name)
-    ]
+    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    names = [name for name in linear if pattern.fullmatch(name)]
     if not names:
-        linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
         raise ConfigError(
-            f"no linear layer's name matches '{targets}'", hint=f"There are: {linear[:12]}."
+            f"no linear layer's name matches '{targets}'", hint=f"There are: {list(linear)[:12]}."
         )
     model.requires_grad_(False)
     for name in names:
-        layer = LoRALinear(
-            model.get_submodule(name), rank=rank, alpha=2 * rank if alpha is None else alpha
-        )
+        layer = LoRALinear(linear[name], rank=rank, alpha=2 * rank if alpha is None else alpha)
         _put(model, name, layer)
     return names
 

@@ -25,7 +25,7 @@ def by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def epoch_batches(
-    lengths: Sequence[int], max_tokens: int, rng: random.Random, *, pool: int = 8
+    lengths: Sequence[int], max_tokens: int, rng: random.Random, *, pool: int = 16
 ) -> list[list[int]]:
     """One epoch in random order: each document once, in batches of at most `max_tokens` tokens.
 

@@ -63,10 +63,11 @@ class GPT(nn.Module):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.context_length, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        blocks = [Block(config) for _ in range(config.n_layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
         normal_(self)
-        residual = [part for b in self.blocks for part in (b.attention.out, b.feed_forward.down)]
+        residual = [part for b in blocks for part in (b.attention.out, b.feed_forward.down)]
         scale_residual_(residual, n_residuals=2 * config.n_layers)
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:

