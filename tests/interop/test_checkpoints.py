@@ -35,7 +35,7 @@ def test_every_problem_is_listed(folder):
 def test_a_cut_file_is_named(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CheckpointError, match="model.safetensors"):
+    with pytest.raises(CheckpointError, match="whole safetensors file"):
         load_bert(folder)
 
 

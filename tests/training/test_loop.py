@@ -51,8 +51,8 @@ def test_accumulation_equals_the_big_batch_for_unequal_token_counts(model):
     pieces = _run(other, [collate(DOCUMENTS[:1]), collate(DOCUMENTS[1:3]), collate(DOCUMENTS[3:])])
     assert [s.n_targets for s in pieces] == [s.n_targets for s in whole] == [18] * 3
     for one, many in zip(whole, pieces, strict=True):
-        assert math.isclose(one.loss, many.loss, rel_tol=1e-6)
-        assert math.isclose(one.gradient_norm, many.gradient_norm, rel_tol=1e-5)
+        assert math.isclose(one.loss, many.loss, rel_tol=1e-5)
+        assert math.isclose(one.gradient_norm, many.gradient_norm, rel_tol=1e-4)
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
 
