@@ -35,7 +35,7 @@ def settings_from(kind: type[S], **values: Any) -> S:
                 hints.append(nearest(name, kind.model_fields))
             else:
                 message = problem["msg"].removeprefix("Value error, ")
-                problems.append(f"{name} = {problem['input']!r}: {message}")
+                problems.append(f"{name}: {message} (it is {problem['input']!r})")
         raise ConfigError("; ".join(problems), hint=" ".join(hints)) from error
 
 
@@ -77,7 +77,7 @@ def _validated_duration(value: Any) -> float:
     try:
         return parse_duration(value)
     except ConfigError as error:
-        raise ValueError(f"{error.message}. {error.hint}") from error
+        raise ValueError(error.hint.rstrip(".")) from error
 
 
 Seconds = Annotated[float, BeforeValidator(_validated_duration)]

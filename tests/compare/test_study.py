@@ -19,11 +19,27 @@ from hornbook.records import StudyRecord, Summary, TechniqueResult
 
 FAKES = Path(__file__).with_name("fake_techniques.py")
 TOPICS = {
-    "ships": "port vessel cargo anchor harbour crew deck".split(),
-    "wheat": "grain harvest tonnes crop field flour mill".split(),
-    "gold": "ounce mine metal bullion vein shaft ore".split(),
+    "ships": ["port", "vessel", "cargo", "anchor", "harbour", "crew", "deck"],
+    "wheat": ["grain", "harvest", "tonnes", "crop", "field", "flour", "mill"],
+    "gold": ["ounce", "mine", "metal", "bullion", "vein", "shaft", "ore"],
 }
-FILLER = "the a of and in to was with from over said new more year week".split()
+FILLER = [*"the a of and in to was with from over said new more year week".split(" ")]
+    "the",
+    "a",
+    "of",
+    "and",
+    "in",
+    "to",
+    "was",
+    "with",
+    "from",
+    "over",
+    "said",
+    "new",
+    "more",
+    "year",
+    "week",
+]
 
 
 def fake(name: str) -> str:

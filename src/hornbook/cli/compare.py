@@ -37,7 +37,7 @@ def command(
     technique: Annotated[
         list[str] | None,
         typer.Option(
-            help="One more: a name, or your own as path.py:Class. May be repeated.",
+            help="A name, or path.py:Class: your own, which joins the others. May be repeated.",
             rich_help_panel=_TECHNIQUES,
         ),
     ] = None,
@@ -80,8 +80,7 @@ def command(
     from hornbook.cli import live, tables
     from hornbook.compare.study import StudyInterrupted, compare
 
-    names = [name.strip() for name in (techniques or "").split(",") if name.strip()]
-    names += technique or []
+    names = chosen(techniques or "", technique or [])
     if dry_run:
         columns = {
             "text": text, "label": label, "title": title, "label_separator": label_separator
@@ -122,3 +121,13 @@ def command(
     tables.show_study(study, as_json)
     if not study.summary.leaderboard:
         raise typer.Exit(1)
+
+
+def chosen(listed: str, single: list[str]) -> list[str]:
+    """The techniques to run: those named, or all; and the user's own besides. Empty means all."""
+    from hornbook.compare.techniques import TECHNIQUES
+
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    names += [spec for spec in single if ".py:" not in spec]
+    own = [spec for spec in single if ".py:" in spec]
+    return (names or list(TECHNIQUES)) + own if own else names

@@ -81,7 +81,8 @@ def show_command(
     print("\nlabels: " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common(20)))
     if len(counts) > 20:
         print(f"  and {len(counts) - 20} rarer ones")
-    for example in dataset.train[:3]:
+    first = {example.labels: example for example in reversed(dataset.train)}
+    for example in sorted(first.values(), key=lambda e: -counts[e.labels[0]])[:3]:
         excerpt = " ".join(example.document.full.split())
         print(f"\n[{', '.join(example.labels)}] {excerpt[:240]}{'…' if len(excerpt) > 240 else ''}")
 

@@ -79,8 +79,16 @@ def _models() -> list[str]:
 
 def _data() -> list[str]:
     from hornbook.data.datasets import cards
+    from hornbook.files import data_folders
 
-    return [f"{card.name}: {card.summary}" for card in cards()]
+    present = [f for folder in data_folders() if folder.is_dir() for f in sorted(folder.iterdir())]
+    lines = []
+    for card in cards():
+        stem = card.name.replace("-", "_")  # a corpus lies in a folder that begins with its name
+        places = [str(f) for f in present if f.name.startswith(stem)]
+        missing = "built in" if card.name == "pydocs" else "in none of the data folders"
+        lines.append(f"{card.name}: {places[0] if places else missing}")
+    return lines
 
 
 def _techniques() -> list[str]:

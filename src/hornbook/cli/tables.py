@@ -14,6 +14,8 @@ from hornbook.compare.study import Study
 from hornbook.config import format_duration
 from hornbook.records import LeaderboardRow, Summary
 
+_WIDE = 96  # columns that the whole leaderboard takes
+
 
 def show_study(study: Study, as_json: bool) -> None:
     """Print the leaderboard, what didn't finish, the advice and where the report is."""
@@ -25,7 +27,7 @@ def show_study(study: Study, as_json: bool) -> None:
     console.print()
     console.print(Text(_heading(summary), style="bold"))
     if summary.leaderboard:
-        console.print(leaderboard(summary.leaderboard))
+        console.print(leaderboard(summary.leaderboard, narrow=console.width < _WIDE))
         if sum(row.ties_with_leader for row in summary.leaderboard) > 1:
             text = "= cannot be told apart from the first (paired bootstrap, Holm-corrected)"
             console.print(Text(text, style="dim"))
@@ -43,17 +45,16 @@ def show_study(study: Study, as_json: bool) -> None:
         console.print(Text(say), soft_wrap=True)
 
 
-def leaderboard(rows: Sequence[LeaderboardRow]) -> Table:
-    """Best first; `=` marks what ties with the first."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
-    table.add_column("")
-    table.add_column("technique", no_wrap=True)
-    for name in ("micro-F1", "95 % interval", "macro-F1", "fit", "a text", "texts/s", "memory"):
+def leaderboard(rows: Sequence[LeaderboardRow], *, narrow: bool = False) -> Table:
+    """Best first; `=` marks what ties with the first. narrow: leave out throughput and memory."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("  technique", no_wrap=True)
+    names = ["micro-F1", "95 % interval", "macro-F1", "fit", "a text", "texts/s", "memory"]
+    for name in names[:-2] if narrow else names:
         table.add_column(name, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        table.add_row(
-            "=" if row.ties_with_leader and i else "",
-            row.technique,
+        cells = [
+            f"{'=' if row.ties_with_leader and i else ' '} {row.technique}",
             f"{row.micro_f1:.3f}",
             f"{row.ci_low:.3f}–{row.ci_high:.3f}",
             f"{row.macro_f1:.3f}",
@@ -61,8 +62,8 @@ def leaderboard(rows: Sequence[LeaderboardRow]) -> Table:
             f"{row.p50_ms:.1f} ms" if row.p50_ms < 100 else f"{row.p50_ms:.0f} ms",
             f"{row.texts_per_second:,.0f}",
             size(row.peak_bytes),
-            style="bold" if i == 0 else "",
-        )
+        ]
+        table.add_row(*cells[: len(table.columns)], style="bold" if i == 0 else "")
     return table
 
 

@@ -139,4 +139,4 @@ def _model_hashes(folder: StudyFolder, first: dict[str, int]) -> dict[str, str]:
         for name, repeat in first.items()
         for path in sorted(folder.run(name, repeat).model.rglob("*.safetensors"))
     ]
-    return {path.relative_to(folder.path).as_posix(): sha256(path) for path in paths}
+    return {path.relative_to(folder.path.resolve()).as_posix(): sha256(path) for path in paths}

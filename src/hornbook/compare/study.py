@@ -219,7 +219,8 @@ def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
         ]
     listener(Progress("", 0, "judging"))
     results = folder.results(names)
-    write_outcome(folder, plan, results, interrupted, time.monotonic() - start)
+    seconds = time.monotonic() - start + _seconds_before(folder)
+    write_outcome(folder, plan, results, interrupted, seconds)
     study = Study(folder.path, sources)
     if interrupted:
         raise StudyInterrupted(study)
@@ -320,6 +321,12 @@ def _ended(result: TechniqueResult) -> Progress:
         result.fit_seconds,
         result,
     )
+
+
+def _seconds_before(folder: StudyFolder) -> float:
+    """What earlier sessions of a resumed study took."""
+    path = folder.path / "summary.json"
+    return read_record(path, Summary).seconds if path.exists() else 0.0
 
 
 def _is_study(folder: Path) -> bool:

@@ -1,0 +1,59 @@
+"""The command line's commands and options, as a list: to change it is to decide to."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import typer
+
+from hornbook.cli.main import app
+
+SURFACE = {
+    "": "--help --install-completion --show-completion --version",
+    "compare": "--budget --dry-run --help --json --label --label-separator --out --overwrite "
+    "--quiet --repeats --resume --seed --technique --techniques --text --title --total data",
+    "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
+    "data": "--help",
+    "data list": "--help --json",
+    "data show": "--help --json --label --label-separator --text --title name",
+    "data audit": "--help --json --label --label-separator --seed --text --title name",
+    "doctor": "--help --json",
+    "cache": "--help",
+    "cache path": "--help",
+    "cache ls": "--help",
+    "cache rm": "--help --yes name",
+}
+
+
+def surface(command, name: str = "") -> dict[str, str]:
+    context = command.make_context("hornbook", [], resilient_parsing=True)
+    words = []
+    for parameter in command.get_params(context):
+        long = [option for option in parameter.opts if option.startswith("--")]
+        words.append(long[0] if long else parameter.name)
+    found = {name: " ".join(sorted(words))}
+    for below in getattr(command, "commands", {}):
+        found |= surface(command.commands[below], f"{name} {below}".strip())
+    return found
+
+
+def test_commands_and_options_are_the_ones_listed():
+    assert surface(typer.main.get_command(app)) == SURFACE
+
+
+def seconds(*arguments: str) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    return statistics.median(once() for _ in range(5))
+
+
+def test_help_comes_at_once():
+    """Less than 0.4 s, beyond what the interpreter itself takes on a busy machine."""
+    code = "import sys; sys.argv = ['hornbook', '--help']; from hornbook.cli.main import run; run()"
+    assert seconds("-c", code) - seconds("-c", "pass") < 0.4
