@@ -40,7 +40,7 @@ def table(tmp_path_factory) -> Path:
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("data") / "tickets.csv"
     rows = ["body,topic"]
-    for i in range(120):
+    for _ in range(120):
         topic = rng.choice(list(WORDS))
         words = rng.choices(WORDS[topic], k=3) + [f"w{rng.randrange(400)}" for _ in range(9)]
         rows.append(f"{' '.join(words)},{topic}")
@@ -114,7 +114,7 @@ def test_a_users_mistake_is_told_without_a_traceback(
     hornbook, table, run_folder, arguments, code, said
 ):
     given = [a.format(table=table, run=run_folder) for a in arguments]
-    found, out, err = hornbook(*given)
+    found, _, err = hornbook(*given)
     assert found == code and said in err and "Traceback" not in err
 
 

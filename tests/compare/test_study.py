@@ -24,22 +24,6 @@ TOPICS = {
     "gold": ["ounce", "mine", "metal", "bullion", "vein", "shaft", "ore"],
 }
 FILLER = [*"the a of and in to was with from over said new more year week".split(" ")]
-    "the",
-    "a",
-    "of",
-    "and",
-    "in",
-    "to",
-    "was",
-    "with",
-    "from",
-    "over",
-    "said",
-    "new",
-    "more",
-    "year",
-    "week",
-]
 
 
 def fake(name: str) -> str:

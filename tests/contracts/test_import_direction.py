@@ -85,9 +85,9 @@ def test_only_the_command_line_prints_or_exits():
         if room_of(path) in allowed:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in ("print", "exit", "quit"):
-                    offenders.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Name) and called.id in ("print", "exit", "quit"):
+                offenders.append(f"{path.relative_to(ROOT)}:{called.lineno}")
     assert not offenders
 
 

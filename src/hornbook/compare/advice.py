@@ -56,8 +56,9 @@ def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
     else:
         first = f"Use {chosen.technique}: {numbers}."
         then = (
-            f"{leader.technique} scores {leader.micro_f1:.3f}, a lead that may be chance, but takes "
-            f"{format_duration(leader.fit_seconds)} to fit and {_milliseconds(leader.p50_ms)} a text"
+            f"{leader.technique} scores {leader.micro_f1:.3f}, a lead that may be chance, but "
+            f"takes {format_duration(leader.fit_seconds)} to fit and "
+            f"{_milliseconds(leader.p50_ms)} a text"
         )
     return f"{first} {then}{_neural(leaderboard)}."
 
