@@ -23,7 +23,7 @@ TOPICS = {
     "wheat": ["grain", "harvest", "tonnes", "crop", "field", "flour", "mill"],
     "gold": ["ounce", "mine", "metal", "bullion", "vein", "shaft", "ore"],
 }
-FILLER = [*"the a of and in to was with from over said new more year week".split(" ")]
+FILLER = ["the", "of", "and", "in", "to", "was", "with", "from", "over", "said", "new", "more"]
 
 
 def fake(name: str) -> str:
