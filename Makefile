@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTHON ?=
 ARGS ?=
 
@@ -34,7 +34,7 @@ install: $(VENV)/.minilm ## make .venv and install hornbook into it
 	@echo "hornbook is ready: $(BIN)/hornbook --help"
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The steps of the installation leave a stamp each, so that a second call has nothing to do.

@@ -1,0 +1,23 @@
+"""Every lesson runs from top to bottom, and what it says of its results is so."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+LESSONS = sorted((Path(__file__).parents[2] / "lessons").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # what it writes goes with the test
+    seen = runpy.run_path(str(lesson))
+    if lesson.stem == "01-which-technique":
+        floor = next(row for row in seen["study"].leaderboard if row.technique == "majority")
+        assert seen["study"].leaderboard[0].micro_f1 > floor.micro_f1 + 0.3
+        assert seen["study"].recommended.predict(["the courier left my parcel"]) == ["delivery"]
+        assert len(seen["issues"]) >= 10
+        assert seen["right"] >= 0.8 * len(seen["issues"])
