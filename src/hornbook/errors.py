@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 
 class HornbookError(Exception):
-    """The base: a message (what is wrong, and the value) and a hint (what is allowed, what to do)."""
+    """The base: a message (what is wrong, the value) and a hint (what is allowed, what to do)."""
 
     exit_code = 1
 

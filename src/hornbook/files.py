@@ -84,7 +84,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it takes `path`'s place when the block ends well.
+    """Yield an empty temporary folder; it takes the place of `path` when the block ends well.
 
     A folder that stood there is replaced only then, so that a failed save loses nothing.
     """

@@ -208,7 +208,7 @@ class StudyRecord(Record):
     confusions: dict[str, list[Confusion]]  # by technique, most frequent first
     hardest: list[HardText]
     mislabelled: list[HardText]
-    settings: dict[str, str | int | float | bool | None | list[str]]
+    settings: dict[str, str | int | float | bool | list[str] | None]
     environment: Environment
     hashes: dict[str, str]  # file or model -> sha256
     started: str  # ISO 8601, UTC

@@ -1,4 +1,4 @@
-"""Lazy name tables: a name leads to "module:attribute", which is imported only when it is asked for."""
+"""Lazy name tables: a name leads to "module:attribute", imported only when asked for."""
 
 from __future__ import annotations
 

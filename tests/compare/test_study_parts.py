@@ -99,7 +99,7 @@ def test_what_a_cheap_technique_leaves_goes_to_the_others():
     assert later > first * 1.25
     shares.spent(later + 10, later)  # and one with much to do besides fitting
     foreseen = shares.next(waiting[2:], elapsed=2.0 + later + 10)
-    assert foreseen * 2.25 == pytest.approx(300 - 12 - later - 3 * 10)
+    assert foreseen * 2.25 == pytest.approx(300 - 12 - later - 3 * 5.5)
     assert shares.next(waiting[4:], elapsed=1000.0) == 1.0  # never nothing: it says so itself
 
 

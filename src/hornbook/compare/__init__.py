@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _CallableModule(ModuleType):
-    """A package cannot hide behind a function of its own name once it is imported; so it is both."""
+    """Once imported, a package hides a function of its own name; so this one is both."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from hornbook.compare.study import compare

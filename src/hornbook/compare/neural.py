@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ class FittedClassifier(Generic[AnyTrunk]):
     trunk: AnyTrunk
     tokenizer: Tokenizer
     max_tokens: int
+    settings: dict[str, str | int | float] = field(default_factory=dict)  # how it was trained
 
     def scores(self, documents: list[Document]) -> np.ndarray:
         """Logits (N, L) float32."""
@@ -104,7 +105,8 @@ def fit_classifier(
         report=context.report,
         prepare=prepare,
     )
-    fitted = FittedClassifier(model, trunk, tokenizer, plan.max_tokens)
+    chosen = {**asdict(plan), **asdict(settings)}
+    fitted = FittedClassifier(model, trunk, tokenizer, plan.max_tokens, chosen)
     rows = np.arange(len(train), len(train) + len(validation))
     return fitted, HeldOut(rows, fitted.scores(validation.documents))
 

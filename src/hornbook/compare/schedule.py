@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 
 from hornbook.compare.sources import Source
 
@@ -25,11 +26,11 @@ class Shares:
 
     def next(self, waiting: Sequence[Source], elapsed: float) -> float:
         """Seconds for the first of those waiting; `elapsed` seconds of the total are gone."""
-        besides = max(self._besides, default=_FIRST_GUESS)
+        besides = max(_FIRST_GUESS, mean(self._besides)) if self._besides else _FIRST_GUESS
         free = self.total - elapsed - besides * len(waiting)
         weights = [_MIXER if source.runs_last else 1.0 for source in waiting]
         return max(_LEAST, free * weights[0] / sum(weights))
 
     def spent(self, seconds: float, fitting: float) -> None:
-        """A technique took so many seconds in all, so many of them fitting."""
+        """A technique finished: it took so many seconds in all, so many of them fitting."""
         self._besides.append(max(0.0, seconds - fitting))

@@ -262,9 +262,8 @@ def _run_techniques(
         result = _result(folder, judge, source, k, seconds, outcome)
         folder.run(source.name, k).write_result(result)
         write_lines(folder.path / "results.jsonl", folder.results(names))
-        if shares is not None:
-            own = outcome.measured.get("fit_seconds", 0.0)
-            shares.spent(time.monotonic() - began, own)
+        if shares is not None and outcome.status == "ok":
+            shares.spent(time.monotonic() - began, outcome.measured["fit_seconds"])
         listener(_ended(result))
 
 

@@ -84,7 +84,8 @@ class Technique(Protocol):
     """One way to learn labels from texts. A user's own is a class with these members.
 
     name: lower case with hyphens. summary: one line for tables. needs_members: True for what
-    mixes other techniques and so runs last. An instance is made without arguments.
+    mixes other techniques and so runs last. An instance is made without arguments. After `fit`
+    it may have `settings`, a dict of numbers and short texts: what was chosen, for the record.
     """
 
     name: ClassVar[str]

@@ -86,6 +86,7 @@ def work(folder: StudyFolder, source: Source, repeat: int, seconds: float, telle
     teller.stage("saving")
     write_arrays(paths.held_out, rows=np.asarray(held_out.rows, np.int64), scores=held_out.scores)
     save_model(paths.model, technique, decision, source, problem)
+    settings = dict(getattr(technique, "settings", {}))
     del technique
     # What is judged is what was saved, not what happened to be in memory.
     speed = _score_test(folder.test_documents(), paths, source, teller)
@@ -98,6 +99,7 @@ def work(folder: StudyFolder, source: Source, repeat: int, seconds: float, telle
             "peak_bytes": peak_bytes(),
             "size_bytes": folder_size(paths.model),
             "decision": decision.describe(),
+            "settings": settings,
             **speed,
         },
     )

@@ -83,7 +83,7 @@ def run_over(
     function: Callable[[Batch], Tensor],
     documents: Sequence[Sequence[int] | Tensor],
     *,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int = 2048,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -104,7 +104,7 @@ def rows_over(
     function: Callable[[Batch], Iterable[Tensor]],
     documents: Sequence[Sequence[int] | Tensor],
     *,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int = 2048,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:

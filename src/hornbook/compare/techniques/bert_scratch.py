@@ -71,6 +71,7 @@ class BertScratch:
         self._fitted, held_out = fit_classifier(
             trunk, tokenizer, Ragged.mean, train, validation, context, SETTINGS
         )
+        self.settings = self._fitted.settings
         return held_out
 
     def scores(self, documents: list[Document]) -> np.ndarray:

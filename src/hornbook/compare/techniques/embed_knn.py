@@ -63,6 +63,7 @@ class EmbedKnn:
             context.report(f"k={k}", best[0])
         assert best is not None
         self._k = best[1]
+        self.settings = {"k": self._k, "max_tokens": self._encoder.max_tokens}
         return HeldOut(np.arange(len(everything)), best[2])
 
     def scores(self, documents: list[Document]) -> np.ndarray:

@@ -55,6 +55,7 @@ class EmbedLogreg:
                 best = (score, c, scores)
             context.report(f"C={c:g} done", best[0])
         assert best is not None
+        self.settings = {"c": best[1], "max_tokens": self._encoder.max_tokens}
         layer = fit_probe(features, targets, problem.n_labels, c=best[1])
         self._layer = folded(layer, mean, std)
         return HeldOut(np.arange(len(everything)), best[2])

@@ -73,6 +73,7 @@ class GptScratch:
         self._fitted, held_out = fit_classifier(
             trunk, tokenizer, Ragged.mean, train, validation, context, SETTINGS
         )
+        self.settings = self._fitted.settings
         return held_out
 
     def scores(self, documents: list[Document]) -> np.ndarray:

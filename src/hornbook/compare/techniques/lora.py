@@ -53,6 +53,7 @@ class Lora:
         self._fitted, held_out = fit_classifier(
             trunk, tokenizer, Ragged.mean, train, validation, context, SETTINGS, prepare=adapt
         )
+        self.settings = self._fitted.settings
         return held_out
 
     def scores(self, documents: list[Document]) -> np.ndarray:
