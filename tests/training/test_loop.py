@@ -26,8 +26,16 @@ def model():
     return LanguageModel(GPT(GPTConfig(40, 16, n_layers=2, n_heads=2, d_model=16, d_ff=32)))
 
 
-def _run(model, micro_batches, n_steps=3, loss=loss_of, clip=1.0):
-    optimizer = adamw(decay_groups(model.named_parameters(), lr=1e-2, weight_decay=0.1))
+def _adamw(model):
+    return adamw(decay_groups(model.named_parameters(), lr=1e-2, weight_decay=0.1))
+
+
+def _sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.5)
+
+
+def _run(model, micro_batches, n_steps=3, loss=loss_of, clip=1.0, make=_adamw):
+    optimizer = make(model)
     return list(
         train_steps(
             model,
@@ -47,8 +55,10 @@ DOCUMENTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [4, 5], [7, 8, 9], [3] * 6, [2, 9, 2]]
 
 def test_accumulation_equals_the_big_batch_for_unequal_token_counts(model):
     other = copy.deepcopy(model)
-    whole = _run(model, [collate(DOCUMENTS)])
-    pieces = _run(other, [collate(DOCUMENTS[:1]), collate(DOCUMENTS[1:3]), collate(DOCUMENTS[3:])])
+    # Plain gradient steps: AdamW would blow up the rounding of gradients that are zero in theory.
+    whole = _run(model, [collate(DOCUMENTS)], make=_sgd)
+    parts = [collate(DOCUMENTS[:1]), collate(DOCUMENTS[1:3]), collate(DOCUMENTS[3:])]
+    pieces = _run(other, parts, make=_sgd)
     assert [s.n_targets for s in pieces] == [s.n_targets for s in whole] == [18] * 3
     for one, many in zip(whole, pieces, strict=True):
         assert math.isclose(one.loss, many.loss, rel_tol=1e-5)

@@ -112,7 +112,7 @@ def fit_classifier(
 
 
 def _seconds_for_a_pass(tokens: list[list[int]], speed: Speed) -> float:
-    return sum(min(len(t), 64) for t in tokens) / speed.training
+    return sum(min(len(t), 32) for t in tokens) / speed.training
 
 
 def quick_micro_f1(logits: Tensor, targets: np.ndarray, multi_label: bool) -> float:

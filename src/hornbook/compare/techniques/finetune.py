@@ -17,7 +17,7 @@ from hornbook.nn.layout import Ragged
 from hornbook.recipes.finetune import Settings
 from hornbook.text.tokenizer import Tokenizer
 
-SETTINGS = Settings(lr=1e-4)
+SETTINGS = Settings(lr=3e-4)
 
 
 class Finetune:
