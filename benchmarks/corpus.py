@@ -1,4 +1,4 @@
-"""The texts that benchmarks run on: Reuters test stories where they are, else the built-in corpus."""
+"""The texts that benchmarks run on: Reuters test stories where they are, else docstrings."""
 
 from __future__ import annotations
 
