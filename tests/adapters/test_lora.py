@@ -76,3 +76,14 @@ def test_errors(bert):
     lora.attach(bert, rank=4)
     with pytest.raises(CheckpointError, match="does not fit"):
         lora.load_state(bert, {"blocks.0.attention.qkv.a": torch.zeros(2, 2)})
+
+
+def test_the_techniques_adapter_is_less_than_a_hundredth_of_its_base():
+    from hornbook.compare.techniques.lora import RANK
+
+    with torch.device("meta"):
+        minilm = Bert(BertConfig())
+    n_base = sum(p.numel() for p in minilm.parameters())
+    lora.attach(minilm, rank=RANK)
+    n_adapter = sum(p.numel() for p in minilm.parameters() if p.requires_grad)
+    assert 0 < n_adapter < 0.01 * n_base
