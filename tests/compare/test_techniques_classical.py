@@ -316,3 +316,18 @@ def test_registered_under_their_names(name):
     cls = TECHNIQUES.load(name)
     assert cls.name == name and isinstance(cls(), Technique)
     assert cls.needs_members == (name == "ensemble")
+
+
+def test_mixing_what_members_said_is_asking_them_again(tmp_path):
+    """The worker mixes members' saved test probabilities; a user's texts go through the members."""
+    members = study_with(tmp_path, [TfidfLogreg, TfidfSvm])
+    ensemble, _ = ensemble_of(members)
+    documents = corpus(30, 4).documents
+    said = {}
+    for name, member in members.items():
+        predictor = Predictor.open(member.model_folder)
+        said[name] = predictor.calibrate(predictor.scores(documents))
+    asked = ensemble.scores(documents)
+    np.testing.assert_array_equal(ensemble.mix(said, multi_label=True), asked)
+    rounded = {name: p.astype(np.float32) for name, p in said.items()}
+    np.testing.assert_allclose(ensemble.mix(rounded, multi_label=True), asked, atol=1e-2)

@@ -91,6 +91,16 @@ class Predictor:
             self._technique.scores(documents), len(documents), self.problem, self.name
         )
 
+    @property
+    def can_mix(self) -> bool:
+        """Whether `mixed` works: the technique has a `mix`."""
+        return hasattr(self._technique, "mix")
+
+    def mixed(self, probabilities: dict[str, np.ndarray]) -> np.ndarray:
+        """The raw scores (N, L) of a mixture, from what its members gave (N, L) by name."""
+        scores = self._technique.mix(probabilities, self.problem.multi_label)  # type: ignore[attr-defined]
+        return checked_scores(scores, len(scores), self.problem, self.name)
+
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The labels (N, L) bool of scores (N, L)."""
         return self._decision.predict(scores)

@@ -102,11 +102,16 @@ class Ensemble:
         """The weighted mean of the members' log-odds (N, L)."""
         if self._opened is None:
             self._opened = [Predictor.open(member.folder) for member in self._members]
-        total: np.ndarray | float = 0.0
-        for member, predictor in zip(self._members, self._opened, strict=True):
-            probabilities = predictor.calibrate(predictor.scores(documents))
-            total = total + member.weight * _odds_of(probabilities, predictor.problem.multi_label)
-        return np.asarray(total, np.float32)
+        probabilities = {
+            member.name: predictor.calibrate(predictor.scores(documents))
+            for member, predictor in zip(self._members, self._opened, strict=True)
+        }
+        return self.mix(probabilities, self._opened[0].problem.multi_label)
+
+    def mix(self, probabilities: Mapping[str, np.ndarray], multi_label: bool) -> np.ndarray:
+        """Scores (N, L) from what the members gave: calibrated probabilities (N, L) by name."""
+        parts = [m.weight * _odds_of(probabilities[m.name], multi_label) for m in self._members]
+        return np.sum(parts, axis=0, dtype=np.float64).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """ensemble.json: names, weights, and where the members are, as seen from the folder."""
