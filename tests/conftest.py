@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# One format for the whole process: accelerate keeps it as global state. bfloat16 is asked for by name.
+# One format for the whole process, as accelerate keeps it in global state.
 os.environ.setdefault("HORNBOOK_PRECISION", "float32")
 
 

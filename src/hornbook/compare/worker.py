@@ -32,7 +32,6 @@ from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, HornbookError, TrainingError
 from hornbook.files import folder_size
 
-
 SAMPLE = 200  # test texts that a mixture is timed on
 
 
