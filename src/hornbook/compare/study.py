@@ -290,6 +290,8 @@ def _result(
             # What it mixes had to be fitted first: that is its cost as well.
             measured["fit_seconds"] += sum(r.fit_seconds or 0.0 for r in members)
             measured["cpu_seconds"] += sum(r.cpu_seconds or 0.0 for r in members)
+            used = measured["settings"]  # what it does not use it does not need on disk
+            measured["size_bytes"] += sum(r.size_bytes or 0 for r in members if r.technique in used)
             kwh = None if kwh is None else kwh + sum(r.energy_kwh or 0.0 for r in members)
             kg = None if kg is None else kg + sum(r.emissions_kg or 0.0 for r in members)
             message = (

@@ -23,7 +23,7 @@ class Settings:
     lr: float = 1e-3
     weight_decay: float = 0.1
     warm_up: float = 0.05
-    tokens_per_step: int = 4096
+    tokens_per_step: int = 1024  # small: in a minute the number of steps is what is scarce
     max_epochs: int = 40
 
 

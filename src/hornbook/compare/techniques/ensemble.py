@@ -96,6 +96,7 @@ class Ensemble:
             Weighted(m.name, m.model_folder, float(w)) for m, w in zip(chosen, weights)
         ]
         self._opened = None
+        self.settings = {member.name: round(member.weight, 4) for member in self._members}
         return HeldOut(rows, scores.astype(np.float32))
 
     def scores(self, documents: list[Document]) -> np.ndarray:
