@@ -252,3 +252,9 @@ def test_a_tsv_with_stray_quotes_is_read_as_it_stands(put):
 def test_numbers_are_labels(put):
     rows = [{"text": f"text {i}", "label": float(i % 2)} for i in range(4)]
     assert {e.labels for e in load_table(put("a.json", json.dumps(rows))).train} == {("0",), ("1",)}
+
+
+def test_half_an_emoji_is_replaced_since_no_file_could_hold_it(put):
+    cut = '{"text": "see you \\ud83d", "label": "a\\ud83d"}\n'
+    dataset = load_table(put("a.jsonl", JSONL + cut))
+    assert dataset.train[-1].document.text == "see you ?" and dataset.train[-1].labels == ("a?",)

@@ -265,15 +265,17 @@ def _parsed_list(value: str, place: str) -> list[Any]:
 def _label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps comes as floats
-    return "" if value is None else str(value).strip()
+    return "" if value is None else _written(value)
 
 
 def _text(row: dict[str, Any], column: str | None) -> str:
-    value = row.get(column) if column else None
-    if value is None or value != value:  # None, NaN
-        return ""
-    text = str(value).strip()
+    text = _written(row.get(column)) if column else ""
     return "" if text in MISSING_TEXTS else text
+
+
+def _written(value: Any) -> str:
+    """The value as text; half an emoji, as a cut JSON string leaves it, becomes a question mark."""
+    return str(value).encode("utf-8", "replace").decode("utf-8").strip()
 
 
 def _ids(table: Table, notes: list[str]) -> list[str]:
