@@ -7,10 +7,10 @@ temporary name, flushed, and renamed. A full disk leaves what was there before a
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,7 +140,7 @@ def download(
         with atomic_file(path) as temporary:
             try:
                 _fetch(url, temporary, progress, timeout)
-            except (urllib.error.URLError, OSError) as error:
+            except (OSError, http.client.HTTPException) as error:
                 raise DownloadError(
                     f"could not fetch {url}: {error}",
                     hint=f"Check the network, or put the file at {path} yourself.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
+import zlib
 from pathlib import Path
 
 from hornbook import files
@@ -245,7 +246,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                     if hashlib.sha256(data).hexdigest() == CHECKSUMS[name]:
                         (temporary / name).write_bytes(data)
                         wrong.remove(name)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise DownloadError(
                 f"{archive.name} is not a readable archive: {error}",
                 hint="The transfer may have been cut short; try again.",
