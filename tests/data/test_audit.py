@@ -132,3 +132,8 @@ def test_reuters_is_audited_completely(data_folder):
     assert 2 <= record.n_leaks <= 30
     assert sum(c.test for c in record.label_counts) == 3_744
     assert len(record.label_issues) == 50 and record.findings
+
+
+def test_texts_that_all_have_all_labels_hold_no_issue():
+    rows = [Example(e.document, ("a", "b"), e.id) for e in corpus(40)]
+    assert find_label_issues(rows, multi_label=True) == []

@@ -125,6 +125,11 @@ def test_all_duplicates_cannot_be_divided():
 def test_one_class_and_wrong_shares_are_refused():
     with pytest.raises(DataError, match="the same label"):
         make_splits(TextDataset("one", single({"a": 20})), seed=0)
+    with pytest.raises(DataError, match="all 20 training texts carry the same label"):
+        make_splits(TextDataset("one", single({"a": 20}), test=single({"a": 5, "b": 5})), seed=0)
+    both = [Example(e.document, ("a", "b"), e.id) for e in single({"a": 20})]
+    with pytest.raises(DataError, match="the same label"):
+        make_splits(TextDataset("both", both, multi_label=True), seed=0)
     with pytest.raises(ConfigError, match="test_share"):
         make_splits(TextDataset("two", single({"a": 20, "b": 20})), seed=0, test_share=1.5)
     with pytest.raises(DataError, match="too few"):

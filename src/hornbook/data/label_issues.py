@@ -55,6 +55,8 @@ def find_label_issues(
     if len(label_names) < 2 or len(rows) < 10:
         return []
     targets = targets_of([examples[i] for i in rows], label_names)
+    if targets.all():  # several labels, and each text has all of them
+        return []
     scores = _left_out_scores([examples[i].document.full for i in rows], targets, seed)
     find = _doubts_of_several if multi_label else _doubts_of_one
     suggested, probability, order = find(targets, scores)

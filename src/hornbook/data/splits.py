@@ -44,9 +44,10 @@ def make_splits(
     Raises ConfigError for a share outside 0..1, DataError where nothing can be divided.
     """
     examples = dataset.examples
-    if len({label for e in examples for label in e.labels}) < 2:
+    if len({frozenset(e.labels) for e in dataset.train}) < 2:
+        where = "texts" if dataset.test is None else "training texts"
         raise DataError(
-            f"{dataset.name}: all {len(examples):,} texts carry the same label",
+            f"{dataset.name}: all {len(dataset.train):,} {where} carry the same label",
             hint="Classification needs two labels at least; is it the right label column?",
         )
     pairs = find_duplicates([e.document.full for e in examples])
