@@ -16,6 +16,7 @@ from hornbook.compare.study import Study, StudyInterrupted, open_study
 from hornbook.data.examples import Document, Example, TextDataset
 from hornbook.errors import CheckpointError, ConfigError, StudyError, UnknownNameError
 from hornbook.records import StudyRecord, Summary, TechniqueResult
+from hornbook.runs import locked
 
 FAKES = Path(__file__).with_name("fake_techniques.py")
 TOPICS = {
@@ -309,3 +310,37 @@ def test_pairs_dicts_and_frames_are_data_too(tmp_path):
         study = hb.compare(data, techniques=["majority"], out=tmp_path / str(k), **columns)
         fingerprints.add(StudyFolder(study.folder).plan().dataset.sha256)
     assert len(fingerprints) == 1
+
+
+def test_a_frame_with_a_column_called_name_and_arrays_of_labels(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = examples(90, 4, multi_label=True)
+    frame = pandas.DataFrame(
+        {
+            "name": [e.document.text for e in rows],
+            "tags": [np.array(e.labels, object) for e in rows],  # as read from parquet
+        }
+    )
+    frame.loc[0, "name"] = pandas.NA
+    study = hb.compare(frame, text="name", techniques="majority", out=tmp_path / "run")
+    plan = StudyFolder(study.folder).plan()
+    assert plan.dataset.multi_label and set(plan.dataset.label_names) == set(TOPICS)
+    assert "1 row(s) without text were dropped." in plan.dataset.notes
+
+
+def test_a_run_is_not_replaced_while_it_is_written_to_or_when_the_disk_is_full(
+    tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    hb.compare(dataset(), techniques=["majority"], out=out)
+    with locked(out), pytest.raises(StudyError, match="another process"):
+        hb.compare(dataset(), techniques=["majority"], out=out, overwrite=True)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StudyFolder, "write_data", full)
+    with pytest.raises(OSError, match="No space"):
+        hb.compare(dataset(), techniques=["majority"], out=out, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert open_study(out).best.predict(["x"])

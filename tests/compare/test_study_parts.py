@@ -87,6 +87,9 @@ def test_the_command_repeats_the_study():
     )
     assert command_of(StudySettings(dataset="pydocs")) == "hornbook compare pydocs"
     assert parse_duration("4m00s") == 240
+    for seconds in (3725.0, 2.55):  # what minutes cannot say exactly
+        words = command_of(StudySettings(dataset="pydocs", budget=seconds)).split()
+        assert parse_duration(words[words.index("--budget") + 1]) == seconds
 
 
 def test_what_a_cheap_technique_leaves_goes_to_the_others():

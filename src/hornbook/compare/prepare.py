@@ -11,7 +11,7 @@ from typing import Any
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.settings import StudyPlan, StudySettings
 from hornbook.compare.sources import Source, resolve
-from hornbook.config import format_duration
+from hornbook.config import format_duration, parse_duration
 from hornbook.data.examples import Example, TextDataset
 from hornbook.errors import DataError
 from hornbook.records import Audit, DatasetInfo
@@ -130,7 +130,7 @@ def dataset_from(data: Any, settings: StudySettings) -> TextDataset:
 def _rows(data: Any) -> list[dict[str, Any]]:
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame, of whichever library
         found = data.to_dict("records") if hasattr(data, "iloc") else data.to_dicts()
-        return [{str(k): v for k, v in row.items()} for row in found]
+        return [{str(k): _plain(v) for k, v in row.items()} for row in found]
     rows = []
     for number, row in enumerate(data):
         if isinstance(row, Mapping):
@@ -143,6 +143,11 @@ def _rows(data: Any) -> list[dict[str, Any]]:
                 hint="Give pairs, dicts, a data frame, a path or a data set's name.",
             )
     return rows
+
+
+def _plain(value: Any) -> Any:
+    """Lists for arrays: what a data frame read from parquet holds in a column of lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def command_of(settings: StudySettings) -> str:
@@ -161,10 +166,16 @@ def command_of(settings: StudySettings) -> str:
             if spec not in named:
                 words += ["--technique", spec]
     if settings.total is not None:
-        words += ["--total", format_duration(settings.total).replace(" ", "")]
+        words += ["--total", _exact(settings.total)]
     elif settings.budget != defaults.budget:
-        words += ["--budget", format_duration(settings.budget).replace(" ", "")]
+        words += ["--budget", _exact(settings.budget)]
     for name in ("repeats", "seed"):
         if getattr(settings, name) != getattr(defaults, name):
             words += [f"--{name}", str(getattr(settings, name))]
     return shlex.join(words)
+
+
+def _exact(seconds: float) -> str:
+    """The duration as a person writes it, where that is all of it; else in seconds."""
+    written = format_duration(seconds).replace(" ", "")
+    return written if parse_duration(written) == seconds else f"{seconds}s"

@@ -16,12 +16,14 @@ from hornbook.compare.launch import Outcome, Sign, run_worker
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.outcome import Leaderboard, write_outcome
 from hornbook.compare.predictor import Predictor
-from hornbook.compare.prepare import prepare
+from hornbook.compare.prepare import Prepared, prepare
 from hornbook.compare.schedule import Shares
 from hornbook.compare.settings import StudyPlan, StudySettings
 from hornbook.compare.sources import Source, resolve
 from hornbook.config import format_duration, settings_from
+from hornbook.data.examples import TextDataset
 from hornbook.errors import StudyError, UnknownNameError, nearest
+from hornbook.files import atomic_folder
 from hornbook.records import Summary, TechniqueResult
 from hornbook.runs import (
     default_folder,
@@ -171,12 +173,12 @@ def compare(
     else:
         settings = settings_from(
             StudySettings,
-            dataset=str(data) if isinstance(data, str | Path) else getattr(data, "name", "data"),
+            dataset=_name_of(data),
             text=text,
             label=label,
             title=title,
             label_separator=label_separator,
-            techniques=tuple(techniques or ()),
+            techniques=(techniques,) if isinstance(techniques, str) else tuple(techniques or ()),
             budget=budget,
             total=total,
             repeats=repeats,
@@ -188,12 +190,25 @@ def compare(
         if _is_study(folder.path) and resume:
             _check_same(folder, prepared.plan)
         else:
-            if folder.path.exists() and any(folder.path.iterdir()):
-                set_aside(folder.path)
-            folder.path.mkdir(parents=True, exist_ok=True)
-            prepared.write(folder)
+            _begin(folder, prepared)
     with locked(folder.path):
         return _run(folder, listener, start)
+
+
+def _begin(folder: StudyFolder, prepared: Prepared) -> None:
+    """Write what was prepared; a run that stood there is set aside once the new one is whole.
+
+    Raises StudyError when another process is writing to it.
+    """
+    if folder.path.exists() and not any(folder.path.iterdir()):
+        prepared.write(folder)  # perhaps a mounted disk, which nothing can take the place of
+        return
+    with atomic_folder(folder.path) as whole:
+        prepared.write(StudyFolder(whole))
+        if folder.path.exists():
+            with locked(folder.path):
+                pass
+            set_aside(folder.path)
 
 
 def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
@@ -328,6 +343,13 @@ def _seconds_before(folder: StudyFolder) -> float:
     """What earlier sessions of a resumed study took."""
     path = folder.path / "summary.json"
     return read_record(path, Summary).seconds if path.exists() else 0.0
+
+
+def _name_of(data: Any) -> str:
+    """What the settings call the data; a data frame's `name` may be one of its columns."""
+    if isinstance(data, str | Path):
+        return str(data)
+    return data.name if isinstance(data, TextDataset) else "data"
 
 
 def _is_study(folder: Path) -> bool:
