@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,6 +94,8 @@ def _documents(
 
     for text in texts:
         if text == "-":
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(errors="replace")
             yield from (Document(line) for line in _lines(sys.stdin))
         else:
             yield Document(text)
@@ -131,4 +134,4 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
 def _opened(path: Path):
     if not path.is_file():
         raise DataError(f"there is no file {path}", hint="Paths are seen from this folder.")
-    return path.open(encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-8-sig", errors="replace")

@@ -85,7 +85,13 @@ def run_worker(
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the worker
-            env=os.environ | {"PYTHONFAULTHANDLER": "1", "PYTHONHASHSEED": "0"},
+            env=os.environ
+            | {
+                "PYTHONFAULTHANDLER": "1",
+                "PYTHONHASHSEED": "0",
+                # Chosen once for all: a worker that timed it anew might choose another.
+                "HORNBOOK_PRECISION": folder.plan().environment.precision,
+            },
         )
         try:
             for event in _events(process):

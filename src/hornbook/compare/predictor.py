@@ -6,7 +6,6 @@ technique's own `save` wrote.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def _load(source: Source, folder: Path) -> Technique:
         return cls.load(folder)
     except HornbookError:
         raise
-    except (SafetensorError, json.JSONDecodeError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"the model of '{source.name}' in {folder} is damaged: {type(error).__name__}: {error}",
             hint="Delete its folder and run the study again with --resume.",
