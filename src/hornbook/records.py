@@ -191,7 +191,7 @@ class Summary(Record):
     leaderboard: list[LeaderboardRow]
     not_finished: list[TechniqueResult] = Field(default_factory=list)
     best: str | None
-    recommended: str | None  # the cheapest technique that ties with the leader
+    recommended: str | None  # the cheapest that ties with the leader, the floor aside
     advice: str
     command: str
     seconds: float

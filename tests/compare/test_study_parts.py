@@ -138,6 +138,20 @@ def test_the_advice_says_when_no_neural_technique_beats_the_linear_one():
     assert advise(board[:1]).startswith("Only tfidf-svm finished")
 
 
+def test_the_floor_is_not_advised_because_the_test_texts_are_few():
+    board = [
+        row("lora", 0.9, True, 50),
+        row("tfidf-svm", 0.8, True, 5),
+        row("majority", 0.5, True, 0),
+    ]
+    assert recommend(board) == "tfidf-svm"
+    assert "not even majority" in advise(board) and "Use tfidf-svm" in advise(board)
+    assert advise([board[0], board[2]]).startswith("Use lora: ")
+    assert "cheapest" not in advise([board[0], board[2]])
+    leads = [row("majority", 0.9, True, 0), row("lora", 0.8, True, 50)]
+    assert recommend(leads) == "majority" and "not even" not in advise(leads)
+
+
 def judge(labels: list[str]) -> Judge:
     test = [Example(Document(f"text {i}"), (label,), str(i)) for i, label in enumerate(labels)]
     problem = Problem(("a", "b", "c"), multi_label=False)

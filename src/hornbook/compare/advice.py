@@ -1,4 +1,8 @@
-"""What to do with a leaderboard, in two sentences: the cheapest of those that tie for the lead."""
+"""What to do with a leaderboard, in two sentences: the cheapest of those that tie for the lead.
+
+The floor, which reads no text, is advised only where it leads: that a few test texts cannot tell it
+from the others is a reason for more test texts, not for always giving the same label.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ _NEURAL = (
     "bert-scratch",
 )
 _LINEAR = "tfidf-svm"
+_FLOOR = "majority"
 
 
 def recommend(leaderboard: Sequence[LeaderboardRow]) -> str | None:
     """The technique that is quickest to fit, then to answer, of those that tie with the leader."""
-    tied = [row for row in leaderboard if row.ties_with_leader]
-    return min(tied, key=_cost).technique if tied else None
+    return _cheapest(leaderboard).technique if leaderboard else None
 
 
 def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
@@ -33,7 +37,7 @@ def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
         )
     leader = leaderboard[0]
     tied = [row for row in leaderboard if row.ties_with_leader]
-    chosen = min(tied, key=_cost)
+    chosen = _cheapest(leaderboard)
     numbers = (
         f"micro-F1 {chosen.micro_f1:.3f} (95 % interval {chosen.ci_low:.3f} to "
         f"{chosen.ci_high:.3f}), fitted in {format_duration(chosen.fit_seconds)}, "
@@ -49,9 +53,8 @@ def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
             f"reaches {second.micro_f1:.3f}"
         )
     elif chosen is leader:
-        first = (
-            f"Use {chosen.technique}: {numbers}; it leads and is the cheapest of those that tie."
-        )
+        cheapest = "" if _floor_ties(tied) else " and is the cheapest of those that tie"
+        first = f"Use {chosen.technique}: {numbers}; it leads{cheapest}."
         then = f"{_listed([row.technique for row in tied[1:]])} cannot be told apart from it"
     else:
         first = f"Use {chosen.technique}: {numbers}."
@@ -60,7 +63,29 @@ def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
             f"takes {format_duration(leader.fit_seconds)} to fit and "
             f"{_milliseconds(leader.p50_ms)} a text"
         )
-    return f"{first} {then}{_neural(leaderboard)}."
+    return f"{first} {then}{_neural(leaderboard)}.{_warning(tied)}"
+
+
+def _cheapest(leaderboard: Sequence[LeaderboardRow]) -> LeaderboardRow:
+    """The cheapest of those that tie with the leader, the floor left out unless it leads."""
+    tied = [row for row in leaderboard if row.ties_with_leader]
+    if _floor_ties(tied):
+        tied = [row for row in tied if row.technique != _FLOOR]
+    return min(tied, key=_cost)
+
+
+def _floor_ties(tied: Sequence[LeaderboardRow]) -> bool:
+    return any(row.technique == _FLOOR for row in tied[1:])
+
+
+def _warning(tied: Sequence[LeaderboardRow]) -> str:
+    """Say so when the test texts cannot tell the leader from the floor."""
+    if not _floor_ties(tied):
+        return ""
+    return (
+        f" Take none of it as certain: not even {_FLOOR}, which reads no text, can be told apart "
+        "from the first; the test texts are too few, or say little about their labels."
+    )
 
 
 def _neural(leaderboard: Sequence[LeaderboardRow]) -> str:
