@@ -80,7 +80,14 @@ def fit_classifier(
     speed = measure_speed(classifier, tokens)
     n_blocks = len(trunk.blocks)
     plan = make_plan(
-        [len(t) for t in tokens], speed, seconds, n_blocks, trunk.config.d_model, longest
+        [len(t) for t in tokens],
+        speed,
+        seconds,
+        n_blocks,
+        trunk.config.d_model,
+        longest,
+        passes_wanted=settings.passes_wanted,
+        may_freeze=settings.may_freeze,
     )
     if plan.n_passes < MINIMUM_PASSES:
         raise BudgetError(

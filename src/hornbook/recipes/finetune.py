@@ -40,7 +40,6 @@ from hornbook.training.schedules import Clock, linear
 
 Trunk = Bert | GPT
 
-PASSES_WANTED = 1.5
 CUTS = (256, 192, 128, 96, 64, 48, 32)  # tokens read of a text
 CACHE_BYTES = 2**31  # the frozen part's outputs may take 2 GiB
 
@@ -58,6 +57,8 @@ class Settings:
     probe_c: float = (
         0.003  # strong: a head that has learnt the training texts by heart teaches nothing
     )
+    passes_wanted: float = 1.5  # over the training texts; the plan reads less of each to get there
+    may_freeze: bool = True  # whether half of the blocks may stay as they are, to save time
     n_checks: int = 4  # validations on the way, the last one at the end
 
 
@@ -121,8 +122,11 @@ def make_plan(
     n_blocks: int,
     d_model: int,
     longest: int = CUTS[0],
+    *,
+    passes_wanted: float = Settings.passes_wanted,
+    may_freeze: bool = True,
 ) -> Plan:
-    """Read as much of each text, and freeze as little, as leaves time for `PASSES_WANTED`.
+    """Read as much of each text, and freeze as little, as leaves time for the passes wanted.
 
     Freezing half of the blocks comes first, reading less second. lengths: tokens of each text;
     longest: what the model can read.
@@ -130,13 +134,13 @@ def make_plan(
     best = Plan(CUTS[-1], 0, 0.0)
     for max_tokens in [longest, *(cut for cut in CUTS if cut < longest)]:
         n_tokens = sum(min(n, max_tokens) for n in lengths)
-        for n_frozen in (0, n_blocks // 2):
+        for n_frozen in (0, n_blocks // 2) if may_freeze else (0,):
             if n_frozen and 2 * n_tokens * d_model > CACHE_BYTES:
                 continue
             encoding = n_tokens / speed.forward
             a_pass = n_tokens / speed.training * (1 - n_frozen / n_blocks)
             n_passes = (0.95 * seconds - encoding) / a_pass
-            if n_passes >= PASSES_WANTED:
+            if n_passes >= passes_wanted:
                 return Plan(max_tokens, n_frozen, n_passes)
             if n_passes > best.n_passes:
                 best = Plan(max_tokens, n_frozen, n_passes)

@@ -25,9 +25,16 @@ from hornbook.recipes.finetune import Settings
 from hornbook.tasks.masked_lm import MaskedLM, Masking, loss_of
 from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer, train_wordpiece
 
-PRETRAINING = 0.5  # of the budget
+PRETRAINING = 0.35  # of the budget: passes over the labels are what is scarce
 CONTEXT = 128
-SETTINGS = Settings(lr=3e-4, head_lr_scale=3.0, max_epochs=12)
+SETTINGS = Settings(
+    lr=1e-3,
+    head_lr_scale=1.0,
+    tokens_per_step=1024,
+    max_epochs=20,
+    passes_wanted=5.0,
+    may_freeze=False,
+)
 
 
 class BertScratch:
