@@ -112,7 +112,7 @@ class Ensemble:
     def mix(self, probabilities: Mapping[str, np.ndarray], multi_label: bool) -> np.ndarray:
         """Scores (N, L) from what the members gave: calibrated probabilities (N, L) by name."""
         parts = [m.weight * _odds_of(probabilities[m.name], multi_label) for m in self._members]
-        return np.sum(parts, axis=0, dtype=np.float64).astype(np.float32)
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float64), np.float32)
 
     def save(self, folder: Path) -> None:
         """ensemble.json: names, weights, and where the members are, as seen from the folder."""
