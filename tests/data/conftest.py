@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from hornbook.data.datasets import pydocs as pydocs_corpus
@@ -12,10 +9,3 @@ from hornbook.data.examples import TextDataset
 @pytest.fixture(scope="session")
 def pydocs() -> TextDataset:
     return pydocs_corpus.load()
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    if not (folder := os.environ.get("HORNBOOK_DATA")):
-        pytest.skip("HORNBOOK_DATA is not set: it names the folder with the public data sets")
-    return Path(folder)

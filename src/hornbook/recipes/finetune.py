@@ -2,7 +2,7 @@
 
 1. Measure the speed of a forward and of a training pass on this machine, on these texts.
 2. Plan: how many tokens of a text to read, and how many lower blocks to freeze, so that the time
-   suffices for one and a half passes over the data. What is frozen is computed once and kept.
+   suffices for the passes wanted over the data. What is frozen is computed once and kept.
 3. Probe: set the head by logistic regression on the frozen vectors, so that training starts from
    a good classifier and not from noise (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained
    Features", LP-FT).
@@ -54,9 +54,7 @@ class Settings:
     warm_up: float = 0.1
     tokens_per_step: int = 2048
     max_epochs: int = 8
-    probe_c: float = (
-        0.003  # strong: a head that has learnt the training texts by heart teaches nothing
-    )
+    probe_c: float = 0.003  # strong: a head that knows the training texts by heart teaches nothing
     passes_wanted: float = 1.5  # over the training texts; the plan reads less of each to get there
     may_freeze: bool = True  # whether half of the blocks may stay as they are, to save time
     n_checks: int = 4  # validations on the way, the last one at the end

@@ -9,7 +9,6 @@ from hornbook.models.bert import BertConfig
 
 PREFIX = "bert."  # what a checkpoint of a model with a head puts before each encoder name
 IGNORED = {"embeddings.position_ids"}  # 0, 1, 2, ...: a buffer that old versions saved
-POOLER = [Row(f"pooler.dense.{kind}", (f"pooler.dense.{kind}",)) for kind in ("weight", "bias")]
 
 _EMBEDDINGS = {
     "tokens": "word_embeddings",
