@@ -1,23 +1,14 @@
-"""Plain result records: what a study writes down, and all that a report may read.
-
-Frozen pydantic models, so that every file made from them can be read back and checked. Times are
-seconds unless the name says `_ms`; sizes are bytes; energy is kilowatt-hours; scores lie in 0..1.
-"""
+"""What a study of techniques writes down."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hornbook.records.base import EnergySource, Environment, Record
 
 Status = Literal["ok", "skipped", "failed", "killed", "interrupted"]
-EnergySource = Literal["measured", "estimated", "none"]
-
-
-class Record(BaseModel):
-    """Base of all records: frozen, and refusing keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TechniqueResult(Record):
@@ -165,20 +156,6 @@ class DatasetInfo(Record):
     label_names: list[str]
     sha256: str  # of the texts, labels and splits, in order
     notes: list[str] = Field(default_factory=list)
-
-
-class Environment(Record):
-    """The machine and the versions a study ran with."""
-
-    hornbook: str
-    python: str
-    platform: str
-    processor: str
-    n_cpus: int
-    memory_bytes: int
-    device: str
-    precision: str
-    packages: dict[str, str]
 
 
 class Summary(Record):

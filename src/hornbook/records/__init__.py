@@ -1,0 +1,81 @@
+"""Plain result records: what a study or a run writes down, and all that a report may read.
+
+Frozen pydantic models, so that every file made from them can be read back and checked. Times are
+seconds unless the name says `_ms`; sizes are bytes; energy is kilowatt-hours; scores lie in 0..1.
+"""
+
+from hornbook.records.base import (
+    EnergySource,
+    Environment,
+    Record,
+)
+from hornbook.records.study import (
+    Audit,
+    Confusion,
+    DatasetInfo,
+    Duplicate,
+    HardText,
+    LabelCount,
+    LabelIssue,
+    LabelScore,
+    LeaderboardRow,
+    Status,
+    StudyRecord,
+    Summary,
+    TechniqueResult,
+)
+from hornbook.records.training import (
+    ClusterRecord,
+    CorpusRecord,
+    CurveReading,
+    EvaluationRecord,
+    Evidence,
+    Finite,
+    MemoryRecord,
+    Metrics,
+    Pattern,
+    PlanCheck,
+    PlanRecord,
+    Referee,
+    RunStatus,
+    RunSummary,
+    Setting,
+    Sharding,
+    StepRecord,
+)
+
+__all__ = [
+    "Audit",
+    "ClusterRecord",
+    "Confusion",
+    "CorpusRecord",
+    "CurveReading",
+    "DatasetInfo",
+    "Duplicate",
+    "EnergySource",
+    "Environment",
+    "EvaluationRecord",
+    "Evidence",
+    "Finite",
+    "HardText",
+    "LabelCount",
+    "LabelIssue",
+    "LabelScore",
+    "LeaderboardRow",
+    "MemoryRecord",
+    "Metrics",
+    "Pattern",
+    "PlanCheck",
+    "PlanRecord",
+    "Record",
+    "Referee",
+    "RunStatus",
+    "RunSummary",
+    "Setting",
+    "Sharding",
+    "Status",
+    "StepRecord",
+    "StudyRecord",
+    "Summary",
+    "TechniqueResult",
+]
