@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
 import hornbook as hb
 from hornbook.compare import launch
 from hornbook.compare.layout import StudyFolder, read_arrays
 from hornbook.compare.study import Study, StudyInterrupted, open_study
-from hornbook.data.examples import Document, Example, TextDataset
+from hornbook.data.examples import Document, Example, TextDataset, targets_of
 from hornbook.errors import CheckpointError, ConfigError, StudyError, UnknownNameError
 from hornbook.records import StudyRecord, Summary, TechniqueResult
 from hornbook.runs import locked
@@ -46,6 +47,30 @@ def examples(n: int, seed: int, multi_label: bool = False) -> list[Example]:
 def dataset(multi_label: bool = False) -> TextDataset:
     train, test = examples(150, 1, multi_label), examples(60, 2, multi_label)
     return TextDataset("topics", train, test, multi_label=multi_label, source="made up")
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_label_unseen_in_training_counts_as_missed(tmp_path, multi_label):
+    """Scores equal scikit-learn's over all labels of the test; macro-F1 is over the learnt ones."""
+    data = dataset(multi_label)
+    new = ("new", "ships") if multi_label else ("new",)
+    test = [Example(e.document, new if i < 20 else e.labels, e.id) for i, e in enumerate(data.test)]
+    data = TextDataset("topics", data.train, test, multi_label=multi_label, source="made up")
+    study = hb.compare(data, techniques=[fake("Words")], out=tmp_path / "run")
+    row = study.leaderboard[0]
+    names = [*TOPICS, "new"]
+    said = study.best.predict([e.document for e in test])
+    truth = targets_of(test, names)
+    given = np.array([[n in (s if multi_label else [s]) for n in names] for s in said])
+    assert row.micro_f1 == pytest.approx(f1_score(truth, given, average="micro"))
+    assert row.weighted_f1 == pytest.approx(f1_score(truth, given, average="weighted"))
+    assert row.accuracy == pytest.approx(accuracy_score(truth, given))
+    assert row.accuracy <= 40 / 60
+    if not multi_label:
+        assert row.micro_f1 == pytest.approx(row.accuracy)
+    macro = f1_score(truth[:, :-1], given[:, :-1], average="macro", zero_division=0)
+    assert row.macro_f1 == pytest.approx(macro)
+    assert row.ci_low <= row.micro_f1 <= row.ci_high
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from hornbook.compare.settings import StudySettings
 from hornbook.compare.sources import Source, resolve, source_of
 from hornbook.compare.techniques import TECHNIQUES
 from hornbook.config import format_duration, parse_duration, settings_from
-from hornbook.data.examples import Document, Example, Problem, targets_of
+from hornbook.data.examples import Document, Example, Problem
 from hornbook.errors import ConfigError, UnknownNameError
 from hornbook.records import LeaderboardRow
 
@@ -155,8 +155,7 @@ def test_the_floor_is_not_advised_because_the_test_texts_are_few():
 def judge(labels: list[str]) -> Judge:
     test = [Example(Document(f"text {i}"), (label,), str(i)) for i, label in enumerate(labels)]
     problem = Problem(("a", "b", "c"), multi_label=False)
-    folder = SimpleNamespace()
-    return Judge(folder, problem, test, targets_of(test, problem.label_names))  # type: ignore[arg-type]
+    return Judge.over(SimpleNamespace(), problem, test)  # type: ignore[arg-type]
 
 
 def say(*labels: str, sure: float = 0.95) -> Verdicts:
@@ -180,6 +179,14 @@ def test_a_label_that_all_contradict_is_probably_wrong_and_one_in_dispute_is_onl
     assert wrong[0].probability == pytest.approx(0.025)
     unsure = {name: say("a", "c", "a", "a", sure=0.6) for name in said}
     assert mislabelled(truth, unsure) == []
+
+
+def test_a_label_unseen_in_training_makes_a_text_hard_and_never_mislabelled():
+    truth = judge(["a", "new"])
+    said = {name: say("a", "c") for name in ("one", "two", "three")}
+    (hard,) = hardest(truth, said)
+    assert (hard.id, hard.truth, hard.probability) == ("1", ["new"], 0.0)
+    assert mislabelled(truth, said) == []
 
 
 def test_latencies_stop_at_the_time_they_are_given():

@@ -47,7 +47,7 @@ def hardest(judge: Judge, verdicts: Mapping[str, Verdicts]) -> list[HardText]:
     """
     wrong = _wrong(judge, verdicts)
     leader = next(iter(verdicts.values()))
-    truth = _truth_probability(judge.targets, leader.probabilities)
+    truth = _truth_probability(judge, leader.probabilities)
     order = np.lexsort((truth, -wrong))[:_MOST]
     return [
         _hard_text(judge, i, leader.predictions[i], int(wrong[i]), len(verdicts), truth[i])
@@ -61,6 +61,7 @@ def mislabelled(judge: Judge, verdicts: Mapping[str, Verdicts]) -> list[HardText
 
     Either a label not given has a mean probability of at least .8, or, in its place or not, the
     one given has at most .1; and more than half of the techniques are wrong in that same label.
+    Texts with a label that no training text has are left out: there the techniques know nothing.
     """
     if len(verdicts) < 3:
         return []
@@ -72,9 +73,10 @@ def mislabelled(judge: Judge, verdicts: Mapping[str, Verdicts]) -> list[HardText
     added = suggested & ~judge.targets
     # A text with nothing left to say for it is hard, not mislabelled: something must be suggested.
     contradicted = added.any(1) | (doubted.any(1) & suggested.any(1))
+    contradicted &= ~judge.unseen.any(1)
     strength = np.where(added, mean, 0).max(1) + np.where(doubted, 1 - mean, 0).max(1)
     wrong = _wrong(judge, verdicts)
-    truth = _truth_probability(judge.targets, leader.probabilities)
+    truth = _truth_probability(judge, leader.probabilities)
     rows = [i for i in np.argsort(-strength, kind="stable") if contradicted[i]][:_MOST]
     return [
         _hard_text(
@@ -91,13 +93,15 @@ def mislabelled(judge: Judge, verdicts: Mapping[str, Verdicts]) -> list[HardText
 
 def _wrong(judge: Judge, verdicts: Mapping[str, Verdicts]) -> np.ndarray:
     """How many techniques have each text not exactly right: (N,)."""
-    return np.sum([(v.predictions != judge.targets).any(1) for v in verdicts.values()], axis=0)
+    wrong = [(judge.beside_truth(v.predictions) != judge.truth).any(1) for v in verdicts.values()]
+    return np.sum(wrong, axis=0)
 
 
-def _truth_probability(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def _truth_probability(judge: Judge, probabilities: np.ndarray) -> np.ndarray:
     """The least probability of a text's true labels (N,); of having none, where it has none."""
-    least = np.where(targets, probabilities, 1.0).min(axis=1)
-    return np.where(targets.any(1), least, 1.0 - probabilities.max(axis=1))
+    every = np.concatenate([probabilities, np.zeros(judge.unseen.shape)], axis=1)
+    least = np.where(judge.truth, every, 1.0).min(axis=1)
+    return np.where(judge.truth.any(1), least, 1.0 - probabilities.max(axis=1))
 
 
 def _hard_text(

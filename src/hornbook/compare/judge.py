@@ -1,12 +1,14 @@
 """The judge: scores what the techniques said of the test texts, and ranks them.
 
-Only here are test labels compared with anything.
+Only here are test labels compared with anything. A test label that no training text has counts as
+missed, whatever is said, in micro-F1, weighted F1 and accuracy; macro-F1 is over the labels of the
+training texts, which are those that a technique can give.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -29,17 +31,36 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Judge:
-    """Holds the test texts with their labels."""
+    """Holds the test texts with their labels.
+
+    targets: (N, L), the labels of the problem. unseen: (N, U), those that no training text has.
+    """
 
     folder: StudyFolder
     problem: Problem
     test: list[Example]
     targets: np.ndarray
+    unseen: np.ndarray
 
     @classmethod
     def of(cls, folder: StudyFolder) -> Judge:
-        problem, test = folder.problem(), folder.test_examples()
-        return cls(folder, problem, test, targets_of(test, problem.label_names))
+        return cls.over(folder, folder.problem(), folder.test_examples())
+
+    @classmethod
+    def over(cls, folder: StudyFolder, problem: Problem, test: list[Example]) -> Judge:
+        given = {label for example in test for label in example.labels}
+        unseen = sorted(given.difference(problem.label_names))
+        known = targets_of(test, problem.label_names)
+        return cls(folder, problem, test, known, targets_of(test, unseen))
+
+    @property
+    def truth(self) -> np.ndarray:
+        """All labels of the test texts (N, L + U): the problem's, then the unseen ones."""
+        return np.concatenate([self.targets, self.unseen], axis=1)
+
+    def beside_truth(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (N, L) in the shape of `truth`: nothing predicts an unseen label."""
+        return np.concatenate([predictions, np.zeros_like(self.unseen)], axis=1)
 
     def verdicts(self, technique: str, repeat: int) -> Verdicts:
         """Read what was said. Raises CheckpointError when the file is damaged."""
@@ -49,7 +70,8 @@ class Judge:
     def scores(self, paths: RunPaths) -> dict[str, float]:
         """micro_f1, macro_f1, weighted_f1 and accuracy of one run."""
         predictions = read_arrays(paths.test_scores)["predictions"].astype(bool)
-        return asdict(score(self.targets, predictions))
+        found = score(self.truth, self.beside_truth(predictions))
+        return asdict(replace(found, macro_f1=score(self.targets, predictions).macro_f1))
 
     def leaderboard(self, results: Sequence[TechniqueResult]) -> list[LeaderboardRow]:
         """One row a technique that finished, best micro-F1 first, each tested against the first."""
@@ -63,7 +85,9 @@ class Judge:
         counts = [
             np.stack(
                 [
-                    document_counts(self.targets, self.verdicts(name, r.repeat).predictions)
+                    document_counts(
+                        self.truth, self.beside_truth(self.verdicts(name, r.repeat).predictions)
+                    )
                     for r in runs[name]
                 ]
             )
