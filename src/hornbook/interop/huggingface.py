@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from hornbook import files
 from hornbook.errors import CheckpointError
-from hornbook.interop.names import Row, bert, gpt2, to_ours, to_theirs
+from hornbook.interop.names import Row, bert, gpt2, nanochat, to_ours, to_theirs
 from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
+from hornbook.models.modern_gpt import ModernGPT
 
 
 def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:
@@ -70,6 +71,21 @@ def save_gpt2(folder: Path, model: GPT) -> None:
     """Write config.json and model.safetensors as transformers' GPT2Model reads them."""
     write_config(folder, gpt2.config_to_theirs(model.config))
     theirs = to_theirs(model.state_dict(), gpt2.table(model.config.n_layers))
+    write_weights(folder / "model.safetensors", theirs)
+
+
+def load_modern_gpt(folder: Path) -> ModernGPT:
+    """Open a NanoChat. Raises CheckpointError as `load_bert` does."""
+    config = nanochat.config_to_ours(read_config(folder, family="nanochat"))
+    model = ModernGPT(config)
+    fill(model, read_weights(folder / "model.safetensors"), nanochat.table(config))
+    return model
+
+
+def save_modern_gpt(folder: Path, model: ModernGPT) -> None:
+    """Write config.json and model.safetensors as transformers' NanoChatForCausalLM reads them."""
+    write_config(folder, nanochat.config_to_theirs(model.config))
+    theirs = to_theirs(model.state_dict(), nanochat.table(model.config))
     write_weights(folder / "model.safetensors", theirs)
 
 

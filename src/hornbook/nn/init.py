@@ -24,3 +24,15 @@ def scale_residual_(outputs: list[nn.Linear], n_residuals: int, std: float = 0.0
     """
     for layer in outputs:
         nn.init.normal_(layer.weight, std=std / n_residuals**0.5)
+
+
+def fan_in_(layers: list[nn.Linear]) -> None:
+    """Matrices from N(0, 1 / inputs): unit-sized inputs give unit-sized outputs."""
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+
+
+def zero_(layers: list[nn.Linear]) -> None:
+    """Matrices of 0: a residual branch that is silent at first (Goyal et al. 2017, section 5.1)."""
+    for layer in layers:
+        nn.init.zeros_(layer.weight)

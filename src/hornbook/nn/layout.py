@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hornbook.errors import ConfigError
+
 
 class Layout(Protocol):
     """What a model asks of a batch's layout."""
@@ -24,8 +26,25 @@ class Layout(Protocol):
         """The place of each token in its document, from 0; broadcasts to the tokens' shape."""
         ...
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropout: float) -> Tensor:
-        """Scaled dot-product attention inside each document. In and out: (..., H, D)."""
+    def longest(self) -> int:
+        """Tokens of the longest document, or more where that takes a look at every row."""
+        ...
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Scaled dot-product attention inside each document. In and out: (..., H, D).
+
+        k and v may have fewer heads, (..., G, D): G then divides H. window: how many tokens away
+        one may look, on either side; all when None.
+        """
         ...
 
     def first(self, hidden: Tensor) -> Tensor:
@@ -41,6 +60,55 @@ class Layout(Protocol):
         ...
 
 
+def check_fits(layout: Layout, context_length: int) -> None:
+    """Raise ConfigError when a document is longer than the model's context, both in tokens."""
+    if layout.longest() > context_length:
+        raise ConfigError(
+            f"a document has {layout.longest()} tokens; the model reads {context_length}",
+            hint=f"Cut texts at {context_length} tokens, or build a model with "
+            f"context_length >= {layout.longest()}.",
+        )
+
+
+def rectangle(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    may_look: Tensor | None,
+    *,
+    causal: bool,
+    window: int | None,
+    dropout: float,
+) -> Tensor:
+    """Attention of documents of one length. q: (N, T, H, D); k and v: (N, S, G, D) -> as q.
+
+    may_look: broadcasts to (N, H, T, S), or None for all; `causal` and `window` narrow it. The
+    queries stand at the end of the keys: the last query is the last key's.
+    """
+    n_queries, n_keys = q.shape[1], k.shape[1]
+    if window is not None and window >= n_keys - 1:
+        window = None
+    only_causal = causal and window is None and may_look is None and n_queries == n_keys
+    if (causal or window is not None) and not only_causal:
+        keys = torch.arange(n_keys, device=q.device)
+        distance = keys[n_keys - n_queries :, None] - keys  # (T, S), above 0 where the key is past
+        allowed = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+        if window is not None:
+            allowed = allowed & (distance.abs() <= window)
+        may_look = allowed if may_look is None else may_look & allowed
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=may_look,
+        is_causal=only_causal,
+        dropout_p=dropout,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return out.transpose(1, 2)
+
+
 class Padded:
     """A rectangle of tokens; `mask` (B, T) is True at real tokens; padding on either side."""
 
@@ -51,23 +119,25 @@ class Padded:
     def positions(self) -> Tensor:
         return (self.mask.cumsum(1) - 1).clamp(min=0)
 
+    def longest(self) -> int:
+        return self.mask.shape[1]
+
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, dropout: float = 0.0
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
-        may_look = None
+        near, n = None, self.mask.shape[1]
         if not self._all_real:
-            may_look = self.mask[:, None, None, :]  # (B, 1, 1, S)
-            if causal:
-                n = self.mask.shape[1]
-                past = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
-                # A padding token may look at itself, or its row of the softmax would be 0/0.
-                itself = torch.eye(n, dtype=torch.bool, device=q.device)
-                may_look = (may_look & past) | itself
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=may_look, is_causal=causal and may_look is None, dropout_p=dropout
-        )
-        return out.transpose(1, 2)
+            # A padding token may look at itself, or its row of the softmax would be 0/0.
+            itself = torch.eye(n, dtype=torch.bool, device=q.device)
+            near = self.mask[:, None, None, :] | itself  # (B, 1, T, S)
+        return rectangle(q, k, v, near, causal=causal, window=window, dropout=dropout)
 
     def first(self, hidden: Tensor) -> Tensor:
         return hidden[torch.arange(len(hidden)), self.mask.int().argmax(1)]
@@ -99,17 +169,27 @@ class Ragged:
             [torch.arange(length, device=self.device).repeat(n) for length, n in self.runs]
         )
 
+    def longest(self) -> int:
+        return max(self.lengths)
+
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, dropout: float = 0.0
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
         sizes = [length * n for length, n in self.runs]
         out = []
         for (length, n), *qkv in zip(
             self.runs, q.split(sizes), k.split(sizes), v.split(sizes), strict=True
         ):
-            q_, k_, v_ = (x.unflatten(0, (n, length)).transpose(1, 2) for x in qkv)  # (n, H, S, D)
-            run = F.scaled_dot_product_attention(q_, k_, v_, is_causal=causal, dropout_p=dropout)
-            out.append(run.transpose(1, 2).flatten(0, 1))
+            q_, k_, v_ = (x.unflatten(0, (n, length)) for x in qkv)  # (n, S, H, D)
+            run = rectangle(q_, k_, v_, None, causal=causal, window=window, dropout=dropout)
+            out.append(run.flatten(0, 1))
         return out[0] if len(out) == 1 else torch.cat(out)
 
     def first(self, hidden: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,12 @@ from hornbook.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Row:
+    """shares: how the rows of our tensor divide among theirs, in proportion; equally when None."""
+
     ours: str
     theirs: tuple[str, ...]
     transposed: bool = False
+    shares: tuple[int, ...] | None = None
 
 
 def to_ours(
@@ -54,9 +58,36 @@ def to_theirs(weights: Mapping[str, Tensor], table: list[Row]) -> dict[str, Tens
     """The way back: our tensors under their names, as `to_ours` reads them."""
     theirs: dict[str, Tensor] = {}
     for row in table:
-        parts = (
-            weights[row.ours].chunk(len(row.theirs)) if len(row.theirs) > 1 else [weights[row.ours]]
-        )
+        shares = row.shares or (1,) * len(row.theirs)
+        unit = len(weights[row.ours]) // sum(shares)
+        parts = weights[row.ours].split([unit * share for share in shares])
         for name, part in zip(row.theirs, parts, strict=True):
             theirs[name] = (part.T if row.transposed else part).contiguous()
     return theirs
+
+
+def refuse_unless(config: Mapping[str, Any], **wanted: object) -> None:
+    """Raise CheckpointError naming each setting of a config.json that a family cannot follow.
+
+    A setting that is absent has the value wanted: it is then the format's default.
+    """
+    wrong = [
+        f"{name} is {config[name]!r}, not {value!r}"
+        for name, value in wanted.items()
+        if config.get(name, value) != value
+    ]
+    if wrong:
+        raise CheckpointError(
+            "config.json asks for what this family does not do: " + "; ".join(wrong),
+            hint="Its weights would load and give other logits. Use the library that made it.",
+        )
+
+
+def rotary_base(config: Mapping[str, Any], default: float = 10000.0) -> float:
+    """The base of a config.json's rotary angles. Raises CheckpointError for scaled angles.
+
+    Old files have `rope_theta` (and `rope_scaling`), newer ones `rope_parameters`.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    refuse_unless(rope, rope_type="default")
+    return float(rope.get("rope_theta") or config.get("rope_theta") or default)
