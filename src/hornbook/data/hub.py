@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from hornbook import files
@@ -24,6 +25,30 @@ def load_hub(
     UnavailableError where `datasets` is not installed or the data cannot be fetched.
     """
     name = name.removeprefix(PREFIX)
+    found = _load(name)
+    return dataset_of(
+        _table(f"{PREFIX}{name}", found, columns or Columns()),
+        name.partition(":")[0].rpartition("/")[2],
+        columns or Columns(),
+        label_separator,
+    )
+
+
+def stream_rows(name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a data set's training part (else its first), fetched while they are read.
+
+    Raises UnavailableError as `load_hub` does, also where the connection is lost on the way.
+    """
+    name = name.removeprefix(PREFIX)
+    parts = _load(name, streaming=True)
+    try:
+        yield from parts["train" if "train" in parts else next(iter(parts))]
+    except Exception as error:  # as above
+        raise _unavailable(name, error) from error
+
+
+def _load(name: str, *, streaming: bool = False) -> Any:
+    """All parts of a data set, by name."""
     try:
         import datasets
     except ImportError as error:
@@ -37,19 +62,19 @@ def load_hub(
         datasets.config.HF_HUB_OFFLINE = True  # the library read the environment when imported
     logging.getLogger("datasets").setLevel(logging.ERROR)
     try:
-        found = datasets.load_dataset(path, configuration or None, download_mode=mode)
+        return datasets.load_dataset(
+            path, configuration or None, download_mode=mode, streaming=streaming
+        )
     except Exception as error:  # the library lets the errors of half a dozen others through
-        raise UnavailableError(
-            f"the data set '{name}' could not be had from the hub: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}",
-            hint="Check the name and the network; a data set with several configurations is named "
-            f"owner/name:configuration. {OFFLINE_HINT}",
-        ) from error
-    return dataset_of(
-        _table(f"{PREFIX}{name}", found, columns or Columns()),
-        path.rpartition("/")[2],
-        columns or Columns(),
-        label_separator,
+        raise _unavailable(name, error) from error
+
+
+def _unavailable(name: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"the data set '{name}' could not be had from the hub: {type(error).__name__}: "
+        f"{str(error).splitlines()[0] if str(error) else ''}",
+        hint="Check the name and the network; a data set with several configurations is named "
+        f"owner/name:configuration. {OFFLINE_HINT}",
     )
 
 

@@ -67,11 +67,11 @@ def load() -> TextDataset:
     folder = Path(sysconfig.get_paths()["stdlib"])
     examples: list[Example] = []
     descriptions: dict[str, str] = {}
-    for path in _sources(folder):
+    for path in sources(folder):
         name = path.relative_to(folder).as_posix()
         label = _label(name)
-        tree = _parse(path)
-        texts = _docstrings(tree)
+        tree = parse(path)
+        texts = docstrings(tree)
         if name.partition("/")[2] in ("", "__init__.py") and texts and texts[0][0] == 0:
             sentence = _first_sentence(texts.pop(0)[1])
             descriptions[label] = descriptions.get(label, sentence) if name[0] == "_" else sentence
@@ -110,7 +110,7 @@ def load() -> TextDataset:
     )
 
 
-def _sources(folder: Path) -> list[Path]:
+def sources(folder: Path) -> list[Path]:
     """The library's source files, sorted by name."""
     found = []
     for parent, folders, names in os.walk(folder):
@@ -126,13 +126,13 @@ def _label(name: str) -> str:
     return IMPLEMENTS.get(top, top)
 
 
-def _parse(path: Path) -> ast.Module:
+def parse(path: Path) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # old escapes in strings are not our matter
         return ast.parse(path.read_bytes(), filename=str(path))
 
 
-def _docstrings(tree: ast.Module) -> list[tuple[int, str]]:
+def docstrings(tree: ast.Module) -> list[tuple[int, str]]:
     """Line number (0: the module) and prose of each docstring, in order of lines."""
     found = []
     nodes: list[ast.AST] = [tree]
