@@ -108,6 +108,14 @@ def test_predict_in_its_forms(hornbook, run_folder, tmp_path, monkeypatch):
         (["data", "show", "pydoc"], 2, "Did you mean 'pydocs'?"),
         (["cache", "rm", "nothing"], 2, "no entry 'nothing'"),
         (["compare", "--budge", "3"], 2, "--budget"),
+        (["compare", "{run}"], 1, "--resume"),
+        (["compare", "{run}", "--resume", "--budget", "2m"], 1, "budget was 20s, is 2m 00s"),
+        (["compare", "{run}", "--resume", "--total", "2m"], 1, "total was not given, is 2m 00s"),
+        (["compare", "{run}", "--resume", "--out", "new"], 1, "--out new cannot apply"),
+        (["compare", "{run}", "--resume", "--overwrite"], 1, "cannot both be asked for"),
+        (["compare", "{run}", "--resume", "--text", "head"], 1, "text was body, is head"),
+        (["compare", "{run}", "--resume", "--techniques", "lora"], 1, "tfidf-logreg, "),
+        (["compare", "{table}", "--resume", "--dry-run"], 2, "--dry-run shows the plan"),
     ],
 )
 def test_a_users_mistake_is_told_without_a_traceback(
@@ -135,6 +143,14 @@ def test_the_plan_of_a_dry_run_writes_nothing(hornbook, table, tmp_path, monkeyp
     code, out, _ = hornbook("compare", table, "--dry-run", "--total", "4m", "--repeats", "2")
     assert code == 0
     assert "2 labels, one label a text" in out and "ensemble" in out and "4m 00s in all" in out
+    names = ["--techniques", "majority,lora,ensemble"]
+    for option, budgets in (("--budget", [240, 240, 240]), ("--total", [101.3, 101.3, 25.3])):
+        found = json.loads(
+            hornbook("compare", table, "--dry-run", "--json", option, "4m", *names)[1]
+        )
+        assert [each["technique"] for each in found["techniques"]] == names[1].split(",")
+        assert [each["budget_seconds"] for each in found["techniques"]] == budgets
+        assert sum(found["splits"].values()) == 120 and found["n_labels"] == 2
     assert not list(tmp_path.iterdir())
 
 

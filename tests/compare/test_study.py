@@ -260,6 +260,28 @@ def test_ctrl_c_keeps_what_has_finished_and_resume_does_the_rest(tmp_path, monke
     assert StudyFolder(study.folder).run("words", 0).result() == kept
 
 
+def test_what_a_total_has_spent_stays_spent_when_resumed(tmp_path, monkeypatch):
+    def interrupt(progress):
+        if progress.stage == "sleeping":
+            raise KeyboardInterrupt
+
+    names = [fake("Words"), fake("Sleeper"), fake("Seeded")]
+    with pytest.raises(StudyInterrupted):
+        hb.compare(dataset(), techniques=names, total=300, out=tmp_path / "run", listener=interrupt)
+    folder = StudyFolder(tmp_path / "run")
+    taken = folder.seconds()
+    assert 0 < taken < 60
+    folder.write_seconds(250)
+    monkeypatch.setenv("SLEEPER_AWAKE", "1")
+    said = []
+    hb.compare(folder.path, resume=True, total="5m", listener=lambda p: said.append(p.stage))
+    assert any("of 5m 00s are spent" in stage for stage in said)
+    first, second = (folder.run(name, 0).result().budget_seconds for name in ("words", "sleeper"))
+    assert first > 80 and second < 25
+    assert folder.seconds() > 250
+    assert Study(folder.path).summary.seconds == folder.seconds()
+
+
 def test_resume_refuses_other_data_and_other_settings(study):
     with pytest.raises(StudyError, match="exists already"):
         hb.compare(dataset(), out=study.folder)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hornbook.errors import ConfigError
+
 _DATA, _TECHNIQUES, _RUN, _OUTPUT = "Data", "Techniques", "The run", "Output"
 
 
@@ -42,16 +44,25 @@ def command(
         ),
     ] = None,
     budget: Annotated[
-        str, typer.Option(help="Fitting time for each: 90s, 5m, 1h.", rich_help_panel=_RUN)
-    ] = "2m",
+        str | None,
+        typer.Option(
+            help="Fitting time for each: 90s, 5m, 1h; 2m by default.", rich_help_panel=_RUN
+        ),
+    ] = None,
     total: Annotated[
         str | None,
         typer.Option(help="Time for the whole study, in place of --budget.", rich_help_panel=_RUN),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(help="Times to fit each, with other seeds.", rich_help_panel=_RUN)
-    ] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of splits and fits.", rich_help_panel=_RUN)] = 0,
+        int | None,
+        typer.Option(
+            help="Times to fit each, with other seeds; 1 by default.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of splits and fits; 0 by default.", rich_help_panel=_RUN),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder; runs/<data>-<time> by default.", rich_help_panel=_RUN),
@@ -63,10 +74,12 @@ def command(
         bool, typer.Option("--overwrite", help="Replace a run.", rich_help_panel=_RUN)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--dry-run", help="Print the plan; fit nothing.", rich_help_panel=_OUTPUT),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print summary.json.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--json", help="Print summary.json, or the plan.", rich_help_panel=_OUTPUT),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)
@@ -78,41 +91,33 @@ def command(
     each score and the cost beside that, the saved models, and one sentence of advice.
     """
     from hornbook.cli import live, tables
+    from hornbook.compare.settings import settings_asked
     from hornbook.compare.study import StudyInterrupted, compare
 
-    names = chosen(techniques or "", technique or [])
+    asked = settings_asked(
+        text=text,
+        label=label,
+        title=title,
+        label_separator=label_separator,
+        techniques=tuple(chosen(techniques or "", technique or [])),
+        budget=budget,
+        total=total,
+        repeats=repeats,
+        seed=seed,
+    )
     if dry_run:
-        columns = {
-            "text": text, "label": label, "title": title, "label_separator": label_separator
-        }  # fmt: skip
-        tables.show_plan(
-            data,
-            **columns,
-            techniques=names,
-            budget=budget,
-            total=total,
-            repeats=repeats,
-            seed=seed,
-        )
+        if resume or overwrite:
+            raise ConfigError(
+                "--dry-run shows the plan of a new study and touches no folder",
+                hint=f"Leave out {'--resume' if resume else '--overwrite'} or --dry-run.",
+            )
+        tables.show_plan(data, asked, as_json)
         return
     live.end_on_sigterm()
     try:
         with live.view(quiet) as listener:
             study = compare(
-                data,
-                text=text,
-                label=label,
-                title=title,
-                label_separator=label_separator,
-                techniques=names,
-                budget=budget,
-                total=total,
-                repeats=repeats,
-                seed=seed,
-                out=out,
-                resume=resume,
-                overwrite=overwrite,
-                listener=listener,
+                data, **asked, out=out, resume=resume, overwrite=overwrite, listener=listener
             )
     except StudyInterrupted as interruption:
         tables.show_study(interruption.study, as_json)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -67,46 +67,52 @@ def leaderboard(rows: Sequence[LeaderboardRow], *, narrow: bool = False) -> Tabl
     return table
 
 
-def show_plan(
-    data: str,
-    *,
-    techniques: Sequence[str],
-    budget: str,
-    total: str | None,
-    repeats: int,
-    **options: Any,
-) -> None:
+def show_plan(data: str, asked: Mapping[str, Any], as_json: bool) -> None:
     """Read and divide the data, and print what a study of it would do. Nothing is written."""
     from hornbook.compare.prepare import prepare
+    from hornbook.compare.schedule import Shares
     from hornbook.compare.settings import StudySettings
     from hornbook.config import settings_from
 
-    settings = settings_from(
-        StudySettings,
-        dataset=str(Path(data)) if Path(data).exists() else data,
-        techniques=tuple(techniques),
-        budget=budget,
-        total=total,
-        repeats=repeats,
-        **options,
-    )
+    settings = settings_from(StudySettings, dataset=data, **asked)
     prepared = prepare(data, settings)
-    found = prepared.plan.dataset
+    found, sources = prepared.plan.dataset, prepared.sources
+    notes = [*found.notes, *prepared.audit.findings]
+    splits = {"train": found.n_train, "validation": found.n_validation, "test": found.n_test}
+    runs = sources * settings.repeats
+    if settings.total is None:
+        budgets = [settings.budget] * len(runs)
+    else:
+        budgets = Shares(settings.total).all(runs, elapsed=0.0)
+    if as_json:
+        plan = {
+            "dataset": found.name,
+            "splits": splits,
+            "n_labels": len(found.label_names),
+            "multi_label": found.multi_label,
+            "notes": notes,
+            "repeats": settings.repeats,
+            "total_seconds": settings.total,
+            "techniques": [
+                {"technique": source.name, "budget_seconds": round(seconds, 1)}
+                for source, seconds in zip(sources, budgets)
+            ],
+        }
+        print(json.dumps(plan, indent=2, ensure_ascii=False))
+        return
     kind = "several labels a text" if found.multi_label else "one label a text"
     print(f"{found.name}: {len(found.label_names)} labels, {kind}")
-    print(f"train {found.n_train:,}   validation {found.n_validation:,}   test {found.n_test:,}")
-    for note in [*found.notes, *prepared.audit.findings]:
+    print("   ".join(f"{name} {n:,}" for name, n in splits.items()))
+    for note in notes:
         print(f"- {note}")
-    n_runs = len(prepared.sources) * settings.repeats
+    print(f"time to fit, at most{', in each repeat' if settings.repeats > 1 else ''}:")
+    for source, seconds in zip(sources, budgets):
+        print(f"  {source.name:<14} {format_duration(seconds):>7}")
     if settings.total is not None:
-        time = f"{format_duration(settings.total)} in all, divided among {n_runs} runs"
+        rest = f"{format_duration(settings.total)} in all: what one leaves goes to the others"
     else:
-        time = (
-            f"{format_duration(settings.budget)} each to fit, "
-            f"{format_duration(settings.budget * n_runs)} at most for {n_runs} runs"
-        )
-    print(f"techniques: {', '.join(source.name for source in prepared.sources)}")
-    print(f"time: {time}; scoring the test texts comes on top")
+        rest = f"{format_duration(sum(budgets))} in all; scoring the test texts comes on top"
+    print(f"{len(runs)} run(s), {rest}")
 
 
 def size(n_bytes: int) -> str:

@@ -7,6 +7,7 @@ data/test_documents.jsonl      test texts without labels: all that a worker sees
 data/test_targets.jsonl        test labels: opened by the parent when it judges
 techniques/NAME/repeat-K/      result.json, model/, held_out.safetensors,
                                test_scores.safetensors, log.txt
+seconds.json                   what it has taken so far: written after each technique
 audit.json  results.jsonl  summary.json  study_record.json  emissions.csv  report.html
 """
 
@@ -94,6 +95,14 @@ class StudyFolder:
         lines = (self.path / "data" / "test_targets.jsonl").read_text("utf-8").splitlines()
         labels = [json.loads(line)["labels"] for line in lines]
         return [Example(e.document, tuple(given), id=e.id) for e, given in zip(examples, labels)]
+
+    def seconds(self) -> float:
+        """Wall-clock seconds that the study has taken so far, in all of its sessions."""
+        path = self.path / "seconds.json"
+        return float(json.loads(path.read_text("utf-8"))["seconds"]) if path.exists() else 0.0
+
+    def write_seconds(self, seconds: float) -> None:
+        write_text(self.path / "seconds.json", json.dumps({"seconds": round(seconds, 3)}) + "\n")
 
     def results(self, order: Sequence[str]) -> list[TechniqueResult]:
         """The results written so far, by repeat and then in the order of technique names given."""

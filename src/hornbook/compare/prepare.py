@@ -53,8 +53,7 @@ def prepare(
     from hornbook.data.store import fingerprint
     from hornbook.nn.precision import choose_precision
 
-    sources = resolve(settings.techniques)  # first: a wrong name is known before the data is read
-    settings = settings.model_copy(update={"techniques": tuple(s.spec for s in sources)})
+    settings = with_resolved_techniques(settings)  # first: a wrong name is told before any reading
     say(f"reading {settings.dataset}")
     dataset = dataset_from(data, settings)
     say(f"dividing {len(dataset.examples):,} texts")
@@ -94,7 +93,13 @@ def prepare(
         command=command_of(settings),
         started=now(),
     )
-    return Prepared(plan, sources, found, pool, splits.test, repeats)
+    return Prepared(plan, resolve(settings.techniques), found, pool, splits.test, repeats)
+
+
+def with_resolved_techniques(settings: StudySettings) -> StudySettings:
+    """The settings with every technique named, in the order in which they run."""
+    specs = tuple(source.spec for source in resolve(settings.techniques))
+    return settings.model_copy(update={"techniques": specs})
 
 
 def dataset_from(data: Any, settings: StudySettings) -> TextDataset:

@@ -26,10 +26,14 @@ class Shares:
 
     def next(self, waiting: Sequence[Source], elapsed: float) -> float:
         """Seconds for the first of those waiting; `elapsed` seconds of the total are gone."""
+        return self.all(waiting, elapsed)[0]
+
+    def all(self, waiting: Sequence[Source], elapsed: float) -> list[float]:
+        """Seconds for each of those waiting, if none of them leaves anything."""
         besides = max(_FIRST_GUESS, mean(self._besides)) if self._besides else _FIRST_GUESS
         free = self.total - elapsed - besides * len(waiting)
         weights = [_MIXER if source.runs_last else 1.0 for source in waiting]
-        return max(_LEAST, free * weights[0] / sum(weights))
+        return [max(_LEAST, free * weight / sum(weights)) for weight in weights]
 
     def spent(self, seconds: float, fitting: float) -> None:
         """A technique finished: it took so many seconds in all, so many of them fitting."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, field_validator
 
 from hornbook.config import Seconds, Settings
@@ -33,6 +35,11 @@ class StudySettings(Settings):
     @classmethod
     def _each_once(cls, techniques: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(techniques))
+
+
+def settings_asked(**values: Any) -> dict[str, Any]:
+    """Those settings that were given: what is None, or an empty tuple, was not."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 class StudyPlan(Record):

@@ -10,20 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hornbook.compare.claim import begin, check_continues, check_free, check_same, is_study
 from hornbook.compare.cost import EnergyMeter
 from hornbook.compare.judge import Judge
 from hornbook.compare.launch import Outcome, Sign, run_worker
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.outcome import Leaderboard, write_outcome
 from hornbook.compare.predictor import Predictor
-from hornbook.compare.prepare import Prepared, prepare
+from hornbook.compare.prepare import prepare
 from hornbook.compare.schedule import Shares
-from hornbook.compare.settings import StudyPlan, StudySettings
+from hornbook.compare.settings import StudyPlan, StudySettings, settings_asked
 from hornbook.compare.sources import Source, resolve
 from hornbook.config import format_duration, settings_from
 from hornbook.data.examples import TextDataset
 from hornbook.errors import StudyError, UnknownNameError, nearest
-from hornbook.files import atomic_folder
 from hornbook.records import Summary, TechniqueResult
 from hornbook.runs import (
     default_folder,
@@ -31,7 +31,6 @@ from hornbook.runs import (
     locked,
     previous,
     read_record,
-    set_aside,
     write_lines,
 )
 
@@ -143,10 +142,10 @@ def compare(
     title: str | None = None,
     label_separator: str | None = None,
     techniques: Sequence[str] | None = None,
-    budget: str | float = "2m",
+    budget: str | float | None = None,
     total: str | float | None = None,
-    repeats: int = 1,
-    seed: int = 0,
+    repeats: int | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -157,68 +156,59 @@ def compare(
     data: a data set's name, a path, a data frame, (text, label) pairs, dicts, or a TextDataset;
     with `resume`, also the folder of a study that was interrupted. text, label, title: columns.
     techniques: names, or `path.py:Class` for your own; all by default. budget: for each to fit,
-    seconds or '90s', '5m', '1h'. total: for the whole study, in its place. out: the run folder.
+    seconds or '90s', '5m', '1h', by default 2m. total: for the whole study, in its place; what an
+    interrupted study has spent of it is spent. repeats: 1, seed: 0 by default. out: the run folder.
 
     Raises StudyError when the folder exists and neither `resume` nor `overwrite` is set, or when
-    the study to be resumed is another one; DataError and ConfigError for what the user can mend;
-    StudyInterrupted on Ctrl-C, after what had finished is judged and written.
+    the study to be resumed is another one or was begun with other settings; DataError and
+    ConfigError for what the user can mend; StudyInterrupted on Ctrl-C, after what had finished is
+    judged and written.
     """
     start = time.monotonic()
 
     def say(stage: str) -> None:
         listener(Progress("", 0, stage))
 
-    if resume and out is None and isinstance(data, str | Path) and _is_study(Path(data)):
+    asked = settings_asked(
+        text=text,
+        label=label,
+        title=title,
+        label_separator=label_separator,
+        techniques=(techniques,) if isinstance(techniques, str) else tuple(techniques or ()),
+        budget=budget,
+        total=total,
+        repeats=repeats,
+        seed=seed,
+    )
+    if isinstance(data, str | Path) and is_study(Path(data)):
+        if not resume:
+            raise StudyError(
+                f"{data} is a study, not data",
+                hint=f"Go on with it: hornbook compare {shlex.quote(str(data))} --resume",
+            )
         folder = StudyFolder(Path(data))
+        check_continues(folder, asked, Path(out) if out else None, overwrite)
     else:
-        settings = settings_from(
-            StudySettings,
-            dataset=_name_of(data),
-            text=text,
-            label=label,
-            title=title,
-            label_separator=label_separator,
-            techniques=(techniques,) if isinstance(techniques, str) else tuple(techniques or ()),
-            budget=budget,
-            total=total,
-            repeats=repeats,
-            seed=seed,
-        )
+        settings = settings_from(StudySettings, dataset=_name_of(data), **asked)
         folder = StudyFolder(Path(out) if out else default_folder(settings.dataset))
-        _check_free(folder.path, resume, overwrite)
+        check_free(folder.path, resume, overwrite)
         prepared = prepare(data, settings, say)
-        if _is_study(folder.path) and resume:
-            _check_same(folder, prepared.plan)
+        if resume:
+            check_same(folder, prepared.plan)
         else:
-            _begin(folder, prepared)
+            begin(folder, prepared)
     with locked(folder.path):
         return _run(folder, listener, start)
 
 
-def _begin(folder: StudyFolder, prepared: Prepared) -> None:
-    """Write what was prepared; a run that stood there is set aside once the new one is whole.
-
-    Raises StudyError when another process is writing to it.
-    """
-    if folder.path.exists() and not any(folder.path.iterdir()):
-        prepared.write(folder)  # perhaps a mounted disk, which nothing can take the place of
-        return
-    with atomic_folder(folder.path) as whole:
-        prepared.write(StudyFolder(whole))
-        if folder.path.exists():
-            with locked(folder.path):
-                pass
-            set_aside(folder.path)
-
-
 def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
     """Run what hasn't run, and write the outcome; also after Ctrl-C, with what there is."""
-    plan = folder.plan()
+    plan, before = folder.plan(), folder.seconds()
     sources = resolve(plan.settings.techniques)
     names = [source.name for source in sources]
     interrupted: list[TechniqueResult] = []
     try:
-        _run_techniques(folder, plan, sources, listener, start)
+        _run_techniques(folder, plan, sources, listener, start - before)
     except KeyboardInterrupt:
         done = {(r.technique, r.repeat) for r in folder.results(names)}
         interrupted = [
@@ -234,8 +224,8 @@ def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
         ]
     listener(Progress("", 0, "judging"))
     results = folder.results(names)
-    seconds = time.monotonic() - start + _seconds_before(folder)
-    write_outcome(folder, plan, results, interrupted, seconds)
+    folder.write_seconds(before + time.monotonic() - start)
+    write_outcome(folder, plan, results, interrupted, folder.seconds())
     study = Study(folder.path, sources)
     if interrupted:
         raise StudyInterrupted(study)
@@ -250,6 +240,7 @@ def _run_techniques(
     listener: Listener,
     start: float,
 ) -> None:
+    """Run what hasn't run. start: when the study began, as if without a break (monotonic)."""
     names = [source.name for source in sources]
     judge = Judge.of(folder)
     meter = EnergyMeter(folder.path / "emissions.csv")
@@ -262,6 +253,10 @@ def _run_techniques(
                 listener(_ended(kept))
             else:
                 waiting.append((source, k))
+    total, spent = plan.settings.total, time.monotonic() - start
+    if waiting and total is not None and folder.seconds():
+        words = f"{format_duration(spent)} of {format_duration(total)} are spent"
+        listener(Progress("", 0, f"going on: {words}"))
     for i, (source, k) in enumerate(waiting):
         began = time.monotonic()
         seconds = plan.settings.budget
@@ -276,6 +271,7 @@ def _run_techniques(
         outcome = run_worker(folder, source, k, seconds, meter, hear)
         result = _result(folder, judge, source, k, seconds, outcome)
         folder.run(source.name, k).write_result(result)
+        folder.write_seconds(time.monotonic() - start)
         write_lines(folder.path / "results.jsonl", folder.results(names))
         if shares is not None and outcome.status == "ok":
             shares.spent(time.monotonic() - began, outcome.measured["fit_seconds"])
@@ -339,61 +335,8 @@ def _ended(result: TechniqueResult) -> Progress:
     )
 
 
-def _seconds_before(folder: StudyFolder) -> float:
-    """What earlier sessions of a resumed study took."""
-    path = folder.path / "summary.json"
-    return read_record(path, Summary).seconds if path.exists() else 0.0
-
-
 def _name_of(data: Any) -> str:
     """What the settings call the data; a data frame's `name` may be one of its columns."""
     if isinstance(data, str | Path):
         return str(data)
     return data.name if isinstance(data, TextDataset) else "data"
-
-
-def _is_study(folder: Path) -> bool:
-    return (folder / "study.json").is_file()
-
-
-def _check_free(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it was said what to do with it."""
-    if resume and overwrite:
-        raise StudyError("--resume and --overwrite cannot both be asked for", hint="Choose one.")
-    if resume and not _is_study(folder):
-        raise StudyError(
-            f"there is no study to resume in {folder}",
-            hint="Give the folder of the interrupted run: hornbook compare runs/… --resume",
-        )
-    if folder.is_file():
-        raise StudyError(f"{folder} is a file", hint="--out takes the name of a new folder.")
-    if not folder.exists() or not any(folder.iterdir()) or resume:
-        return
-    if not overwrite:
-        raise StudyError(
-            f"{folder} exists already",
-            hint="Go on with it by --resume, replace it by --overwrite, or choose another --out.",
-        )
-    if not _is_study(folder):
-        raise StudyError(
-            f"{folder} holds something that is no study, and is not overwritten",
-            hint="Choose another folder with --out.",
-        )
-
-
-def _check_same(folder: StudyFolder, plan: StudyPlan) -> None:
-    """Refuse to mix results of different data or settings in one folder."""
-    old = folder.plan()
-    if old.dataset.sha256 != plan.dataset.sha256:
-        raise StudyError(
-            f"{folder.path} was begun with other data: "
-            f"{old.dataset.sha256[:12]}… there, {plan.dataset.sha256[:12]}… now",
-            hint="The texts, labels or splits have changed; start anew with another --out.",
-        )
-    before, now = old.settings.model_dump(), plan.settings.model_dump()
-    changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
-    if changed:
-        raise StudyError(
-            f"{folder.path} was begun with other settings: {'; '.join(changed)}",
-            hint=f"hornbook compare {folder.path} --resume goes on with those it was begun with.",
-        )
