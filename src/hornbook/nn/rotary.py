@@ -4,20 +4,21 @@ that depends on how far apart they stand, and on nothing else."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import Function
 
 from hornbook.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Turns pairs of features by an angle each. cos and sin: (..., 1, D), their halves alike.
+    """Turns pairs of features by an angle each. cos: (..., 1, D), its halves alike; sin: half that.
 
     Feature i is paired with feature i + D/2, as in transformers' models (the paper pairs
-    neighbours, which is the same up to an order of the weights). Rows of `sin` carry the sign of
-    the turn, so that both halves are one multiply-add.
+    neighbours, which is the same up to an order of the weights).
     """
 
     cos: Tensor
@@ -25,10 +26,10 @@ class Rotation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Turn heads (..., H, D)."""
-        return torch.addcmul(x * self.cos, x.roll(x.shape[-1] // 2, -1), self.sin)
+        return _Turn.apply(x, self.cos.to(x.dtype), self.sin.to(x.dtype))
 
 
-class Rotary(torch.nn.Module):
+class Rotary(nn.Module):
     """The angles of all positions of a model, and the rotation of a batch's tokens.
 
     direction: 1 turns a feature pair (a, b) to (a cos - b sin, b cos + a sin), -1 the other way.
@@ -49,10 +50,32 @@ class Rotary(torch.nn.Module):
             )
         speeds = 1 / base ** (torch.arange(0, d_head, 2).float() / d_head)
         angles = torch.arange(context_length).float()[:, None, None] * speeds  # (T, 1, D/2)
-        sin = direction * angles.sin()
         self.register_buffer("cos", angles.cos().repeat(1, 1, 2), persistent=False)
-        self.register_buffer("sin", torch.cat([-sin, sin], -1), persistent=False)
+        self.register_buffer("sin", direction * angles.sin(), persistent=False)
 
     def forward(self, positions: Tensor) -> Rotation:
         """The rotation of tokens at `positions` (...)."""
         return Rotation(self.cos[positions], self.sin[positions])
+
+
+class _Turn(Function):
+    """The derivative of a turn is the turn back: half of what torch's steps would cost."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(g, cos, -sin), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    y = x * cos
+    y[..., :half].addcmul_(b, sin, value=-1)
+    y[..., half:].addcmul_(a, sin)
+    return y
