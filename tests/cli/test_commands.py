@@ -75,8 +75,10 @@ def test_predict_in_its_forms(hornbook, run_folder, tmp_path, monkeypatch):
     code, out, _ = hornbook("predict", run_folder, "--top", "1", "vessel", "grain")
     assert [line.split()[0] for line in out.splitlines()] == ["ships", "wheat"]
     lines = tmp_path / "lines.txt"
-    lines.write_text("vessel cargo\n\ngrain crop\n")
-    assert hornbook("predict", run_folder, "--file", lines)[1] == "ships\nwheat\n"
+    lines.write_text("vessel cargo\n\ngrain\u2028crop\r\n \nvessel")
+    rows = "ships\n(no text)\nwheat\n(no text)\nships\n"  # a line for a line
+    code, out, err = hornbook("predict", run_folder, "--file", lines)
+    assert (code, out) == (0, rows) and "2 of 5 hold no text" in err
     objects = tmp_path / "objects.jsonl"
     objects.write_text('{"body": "vessel cargo", "head": "port"}\n')
     args = ("predict", run_folder, "--jsonl", objects)
@@ -85,7 +87,18 @@ def test_predict_in_its_forms(hornbook, run_folder, tmp_path, monkeypatch):
     assert code == 1 and "objects.jsonl, line 1" in err and "Did you mean 'body'" in err
     with lines.open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert hornbook("predict", run_folder, "-")[1] == "ships\nwheat\n"
+        assert hornbook("predict", run_folder, "-")[1] == rows
+    objects.write_text('{"body": null}\n\n{"body": "grain"}\n{"body": 7}\n')
+    args = ("predict", run_folder, "--json", "--text", "body", "--jsonl", objects)
+    found = [json.loads(line) for line in hornbook(*args)[1].splitlines()]
+    assert [each.get("reason") for each in found] == ["no text", "no text", None, None]
+    assert [each["labels"] for each in found][:3] == [[], [], ["wheat"]]
+    objects.write_text('{"body": "grain"}\n{"body": ["grain"]}\n')
+    code, _, err = hornbook(*args)
+    assert code == 1 and "objects.jsonl, line 2: 'body' is a list" in err
+    objects.write_bytes(b"PK\x03\x04\0\0")
+    code, _, err = hornbook("predict", run_folder, "--file", objects)
+    assert code == 1 and "is a binary file" in err
     model = run_folder / "techniques" / "majority" / "repeat-0" / "model"
     assert hornbook("predict", model, "x")[0] == 0
 

@@ -15,7 +15,7 @@ from hornbook.compare import launch
 from hornbook.compare.layout import StudyFolder, read_arrays
 from hornbook.compare.study import Study, StudyInterrupted, open_study
 from hornbook.data.examples import Document, Example, TextDataset, targets_of
-from hornbook.errors import CheckpointError, ConfigError, StudyError, UnknownNameError
+from hornbook.errors import CheckpointError, ConfigError, DataError, StudyError, UnknownNameError
 from hornbook.records import StudyRecord, Summary, TechniqueResult
 from hornbook.runs import locked
 
@@ -98,6 +98,8 @@ def test_the_best_comes_first_and_predicts(study):
     assert first.ties_with_leader and not last.ties_with_leader and last.p_value < 0.05
     assert study.best.predict(["vessel cargo", "grain crop"]) == ["ships", "wheat"]
     assert study.recommended.name == study.best.name == "words"
+    with pytest.raises(DataError, match="text 1 is no text but None"):
+        study.best.predict(["vessel cargo", None])
     assert "words" in repr(study.leaderboard) and "words" in study.summary.advice
     probabilities = study.best.probabilities(["vessel cargo"])[0]
     assert set(probabilities) == set(TOPICS) and sum(probabilities.values()) == pytest.approx(1)

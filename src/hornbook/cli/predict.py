@@ -1,13 +1,16 @@
-"""`hornbook predict`: labels for new texts, by a model that a study saved."""
+"""`hornbook predict`: labels for new texts, by a model that a study saved.
+
+Every line of a file gives one line of output, so that the two can be put side by side; a line
+without text (empty, blank, or null) gets no label and says so.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from io import TextIOWrapper
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +41,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each text.")] = False,
     top: Annotated[int, typer.Option(help="Show the N most probable labels.", min=0)] = 0,
 ) -> None:
-    """Predict labels of texts with a saved model."""
+    """Predict labels of texts with a saved model, a line for each; "(no text)" for an empty one."""
     predictor = open_predictor(run, technique)
     documents = list(_documents(texts or [], file, jsonl, text, title))
     if not documents:
@@ -48,6 +51,8 @@ def command(
         )
     for line in predicted_lines(predictor, documents, as_json=as_json, top=top):
         print(line)
+    if n_empty := sum(not _has_text(document) for document in documents):
+        print(f"{n_empty:,} of {len(documents):,} hold no text: no label", file=sys.stderr)
 
 
 def open_predictor(run: Path, technique: str | None) -> Predictor:
@@ -69,22 +74,46 @@ def predicted_lines(
     predictor: Predictor, documents: list[Document], *, as_json: bool, top: int
 ) -> Iterator[str]:
     """A line for each text: its labels; with `top`, the most probable ones; or an object."""
-    names = predictor.problem.label_names
     for start in range(0, len(documents), _AT_ONCE):
         part = documents[start : start + _AT_ONCE]
-        scores = predictor.scores(part)
-        chosen, probabilities = predictor.decide(scores), predictor.calibrate(scores)
-        for document, row, p in zip(part, chosen, probabilities):
-            labels = [name for name, given in zip(names, row) if given]
-            order = (-p).argsort(kind="stable")[: top or len(names)]
-            best = {names[j]: round(float(p[j]), 4) for j in order}
-            if as_json:
-                found = {"text": document.text, "labels": labels, "probabilities": best}
-                yield json.dumps(found, ensure_ascii=False)
-            elif top:
-                yield "  ".join(f"{name} {value:.3f}" for name, value in best.items())
+        filled = [document for document in part if _has_text(document)]
+        lines = _lines_of(predictor, filled, as_json, top) if filled else iter(())
+        for document in part:
+            if _has_text(document):
+                yield next(lines)
+            elif as_json:
+                nothing = {"text": document.text, "labels": [], "probabilities": {}}
+                yield json.dumps(nothing | {"reason": "no text"})
             else:
-                yield ", ".join(labels) or "(no label)"
+                yield "(no text)"
+
+
+def _has_text(document: Document) -> bool:
+    return bool(document.full.strip())
+
+
+def _lines_of(
+    predictor: Predictor, documents: list[Document], as_json: bool, top: int
+) -> Iterator[str]:
+    names = predictor.problem.label_names
+    scores = predictor.scores(documents)
+    chosen, probabilities = predictor.decide(scores), predictor.calibrate(scores)
+    for document, row, p in zip(documents, chosen, probabilities):
+        labels = [name for name, given in zip(names, row) if given]
+        order = (-p).argsort(kind="stable")[: top or len(names)]
+        best = {names[j]: round(float(p[j]), 4) for j in order}
+        if as_json:
+            found = {"text": document.text, "labels": labels, "probabilities": best}
+            yield json.dumps(found, ensure_ascii=False)
+        elif top:
+            yield "  ".join(f"{_on_a_line(name)} {value:.3f}" for name, value in best.items())
+        else:
+            yield ", ".join(map(_on_a_line, labels)) or "(no label)"
+
+
+def _on_a_line(label: str) -> str:
+    """A label may hold line breaks; its line of output may not."""
+    return " ".join(label.split())
 
 
 def _documents(
@@ -94,19 +123,15 @@ def _documents(
 
     for text in texts:
         if text == "-":
-            if isinstance(sys.stdin, TextIOWrapper):
-                sys.stdin.reconfigure(errors="replace")
-            yield from (Document(line) for line in _lines(sys.stdin))
+            yield from map(Document, _lines(sys.stdin.buffer.read(), "standard input"))
         else:
             yield Document(text)
     if file is not None:
-        with _opened(file) as lines:
-            yield from (Document(line) for line in _lines(lines))
+        yield from map(Document, _lines(_bytes(file), str(file)))
     if jsonl is not None:
-        with _opened(jsonl) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _document_of(line, f"{jsonl}, line {number}", field, title)
+        for number, line in enumerate(_lines(_bytes(jsonl), str(jsonl)), start=1):
+            place = f"{jsonl}, line {number}"
+            yield _document_of(line, place, field, title) if line.strip() else Document("")
 
 
 def _document_of(line: str, place: str, field: str, title: str | None) -> Document:
@@ -124,14 +149,31 @@ def _document_of(line: str, place: str, field: str, title: str | None) -> Docume
             f"{place}: there is no field '{missing[0]}'",
             hint=nearest(missing[0], known) if known else "Each line is one object.",
         )
-    return Document(str(row[field]), str(row[title]) if title else "")
+    return Document(*(_text_of(row[name], f"{place}: '{name}'") for name in wanted))
 
 
-def _lines(lines: Iterable[str]) -> Iterator[str]:
-    return (line.rstrip("\r\n") for line in lines if line.strip())
+def _text_of(value: Any, place: str) -> str:
+    """A field as text; null is none at all. Raises DataError for what is no text."""
+    if isinstance(value, dict | list):
+        kind = "an object" if isinstance(value, dict) else "a list"
+        raise DataError(f"{place} is {kind}", hint="A text is a string, a number or null.")
+    return "" if value is None else str(value)
 
 
-def _opened(path: Path):
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"there is no file {path}", hint="Paths are seen from this folder.")
-    return path.open(encoding="utf-8-sig", errors="replace")
+    return path.read_bytes()
+
+
+def _lines(data: bytes, name: str) -> list[str]:
+    """The lines, without their ends; only a line feed ends one. Raises DataError when binary."""
+    from hornbook.data.rows import decode
+
+    text, notes = decode(data, name)
+    for note in notes:
+        print(note, file=sys.stderr)
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]

@@ -19,7 +19,7 @@ from hornbook.compare.sources import Source
 from hornbook.compare.technique import Technique
 from hornbook.compare.techniques import TECHNIQUES
 from hornbook.data.examples import Document, Problem
-from hornbook.errors import CheckpointError, ConfigError, HornbookError
+from hornbook.errors import CheckpointError, ConfigError, DataError, HornbookError
 from hornbook.files import atomic_folder, write_text
 from hornbook.records import Record
 from hornbook.runs import write_record
@@ -80,10 +80,16 @@ class Predictor:
         return [dict(zip(names, map(float, row))) for row in rows]
 
     def scores(self, texts: Sequence[str | Document]) -> np.ndarray:
-        """The technique's raw scores (N, L)."""
+        """The technique's raw scores (N, L). Raises DataError for what is no text, None say."""
         if isinstance(texts, str):
             texts = [texts]  # a lone string is a sequence of letters, never meant as one
-        documents = [t if isinstance(t, Document) else Document(str(t)) for t in texts]
+        for i, text in enumerate(texts):
+            if not isinstance(text, str | Document):
+                raise DataError(
+                    f"text {i} is no text but {text!r:.60}",
+                    hint="Give strings or Documents; leave out rows whose text is missing.",
+                )
+        documents = [t if isinstance(t, Document) else Document(t) for t in texts]
         if not documents:
             return np.zeros((0, self.problem.n_labels), np.float32)
         return checked_scores(
