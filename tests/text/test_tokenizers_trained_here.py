@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hornbook.errors import CheckpointError
-from hornbook.text.tokenizer import (
-    END_OF_TEXT,
-    Tokenizer,
-    clip,
-    train_byte_pairs,
-    train_wordpiece,
-)
+from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer, clip
+from hornbook.text.train import train_byte_pairs, train_wordpiece
 
 TEXTS = ["the cat sat on the mat", "a dog and a cat", "naïve café: schön — 漢字 🙂", ""] * 5
 

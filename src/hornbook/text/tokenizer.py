@@ -1,30 +1,39 @@
 """The tokenizer everything else uses: a `tokenizer.json`, run by the Rust `tokenizers` library.
 
-Training goes through the same library; the algorithms' own pages come with pretraining.
+The algorithms stand on pages of their own (`character`, `word`, `bpe`, `wordpiece`, `unigram`), and
+each of them can become one of these; `train` makes them from large corpora.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from hornbook import files
-from hornbook.errors import CheckpointError
+from hornbook.errors import CheckpointError, ConfigError
+from hornbook.text.encoding import Encoding
 
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 END_OF_TEXT = "<|endoftext|>"
+UNKNOWN_CHARACTER = "\ufffd"
 
 
 class Tokenizer:
-    """Texts to lists of token ids, cut at a number of tokens, never padded."""
+    """Texts to token ids and back.
+
+    `encode` gives bare ids, for training; calling the tokenizer gives everything about each token.
+    """
 
     def __init__(self, rust: RustTokenizer) -> None:
         rust.no_padding()
         rust.no_truncation()
-        self._rust = rust
+        self.rust = rust
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -39,34 +48,160 @@ class Tokenizer:
             ) from error
 
     def save(self, path: Path) -> None:
-        files.write_text(path, self._rust.to_str(pretty=True))
+        """Write a tokenizer.json."""
+        files.write_text(path, self.rust.to_str(pretty=True))
 
     @property
     def vocab_size(self) -> int:
-        return self._rust.get_vocab_size()
+        return self.rust.get_vocab_size()
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What stands in the tokenizer.json: normalizer, pre_tokenizer, model, decoder, ..."""
+        return json.loads(self.rust.to_str())
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Every token as it is spelled in the vocabulary, by id."""
+        spelled = {i: token for token, i in self.rust.get_vocab().items()}
+        return [spelled.get(i, "") for i in range(max(spelled, default=-1) + 1)]
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of tokens such as [CLS] or <|endoftext|>, which stand for no text."""
+        added = self.rust.get_added_tokens_decoder()
+        return frozenset(i for i, token in added.items() if token.special)
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary cannot say; None where it can say all."""
+        unknown = self.description["model"].get("unk_token")
+        return None if unknown is None else self.rust.token_to_id(unknown)
 
     def id_of(self, token: str) -> int:
         """The id of a token that is known to be in the vocabulary. Raises KeyError otherwise."""
-        found = self._rust.token_to_id(token)
+        found = self.rust.token_to_id(token)
         if found is None:
             raise KeyError(token)
         return found
 
     def encode(
-        self, texts: Sequence[str], *, max_tokens: int, special: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        max_tokens: int | None = None,
+        special: bool = True,
+        read_special: bool = True,
     ) -> list[list[int]]:
-        """Token ids of each text, special tokens included, at most `max_tokens` of them."""
-        self._rust.enable_truncation(max_tokens)
+        """Token ids of each text, special tokens included, at most `max_tokens` of them.
+
+        special: add what the tokenizer adds around a text, such as [CLS] and [SEP]. read_special:
+        where a special token is spelled out in a text it becomes that token; False reads it as the
+        characters it is, which is right for texts that somebody else wrote.
+        """
+        if max_tokens is not None:
+            self.rust.enable_truncation(max_tokens)
+            texts = [clip(text, max_tokens) for text in texts]
+        self.rust.encode_special_tokens = not read_special
         try:
-            encoded = self._rust.encode_batch_fast(
-                [clip(text, max_tokens) for text in texts], add_special_tokens=special
-            )
+            encoded = self.rust.encode_batch_fast(_whole(texts), add_special_tokens=special)
             return [e.ids for e in encoded]
         finally:
-            self._rust.no_truncation()
+            self.rust.encode_special_tokens = False
+            self.rust.no_truncation()
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_tokens: int | None = None,
+        windows: bool = False,
+        stride: int = 0,
+        pad: bool | int = False,
+        special: bool = True,
+    ) -> list[Encoding]:
+        """Encode texts, or pairs of texts, with the place of every token.
+
+        max_tokens: cut what is longer, the longer text of a pair first. windows: don't cut, but go
+        on in further windows of as many tokens, each beginning with the last `stride` tokens of the
+        one before; their `source` says which text they belong to. pad: to the longest, or to a
+        number of tokens. Raises ConfigError when max_tokens leaves no room for text.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        pairs = [pairs] if isinstance(pairs, str) else pairs
+        if max_tokens is not None:
+            self._check_room(max_tokens, stride, special, pairs is not None)
+            self.rust.enable_truncation(max_tokens, stride=stride)
+            if not windows:
+                texts = [clip(text, max_tokens) for text in texts]
+                pairs = None if pairs is None else [clip(text, max_tokens) for text in pairs]
+        rows = _whole(texts) if pairs is None else list(zip(_whole(texts), _whole(pairs)))
+        try:
+            found = self.rust.encode_batch(rows, add_special_tokens=special)
+        finally:
+            self.rust.no_truncation()
+        encodings = []
+        for source, rust in enumerate(found):
+            parts = [rust, *rust.overflowing] if windows else [rust]
+            encodings += [Encoding.of(part, source) for part in parts]
+        if pad is False:
+            return encodings
+        length = max(map(len, encodings), default=0) if pad is True else pad
+        token, token_id = self._padding()
+        return [encoding.padded(length, token, token_id) for encoding in encodings]
+
+    def _check_room(self, max_tokens: int, stride: int, special: bool, is_pair: bool) -> None:
+        n_added = self.rust.num_special_tokens_to_add(is_pair) if special else 0
+        room = max_tokens - n_added
+        if room < 1 or not 0 <= stride < room:
+            raise ConfigError(
+                f"windows of {max_tokens} tokens with stride {stride} leave no room for text: "
+                f"{n_added} of the tokens are special",
+                hint=f"Take max_tokens above {n_added + stride}.",
+            )
+
+    def _padding(self) -> tuple[str, int]:
+        """[PAD] where there is one, else the end of text, else token 0: the mask hides it."""
+        for token in ("[PAD]", "<pad>", END_OF_TEXT):
+            if (found := self.rust.token_to_id(token)) is not None:
+                return token, found
+        return self.tokens[0], 0
 
     def decode(self, tokens: Iterable[int]) -> str:
-        return self._rust.decode(list(tokens), skip_special_tokens=True)
+        """The text of token ids, without special tokens."""
+        return self.rust.decode(list(tokens), skip_special_tokens=True)
+
+    @cached_property
+    def bytes_of(self) -> list[int]:
+        """How many bytes of UTF-8 each token stands for, by id; none for special tokens."""
+        decoder = (self.description["decoder"] or {}).get("type")
+        added = self.rust.get_added_tokens_decoder()
+
+        def size(i: int, token: str) -> int:
+            if i in self.special_ids:
+                return 0
+            if decoder == "ByteLevel" and i not in added and token != UNKNOWN_CHARACTER:
+                return len(token)  # one character a byte
+            return len(token.removeprefix("##").encode())
+
+        return [size(i, token) for i, token in enumerate(self.tokens)]
+
+    def n_bytes(self, ids: Iterable[int]) -> int:
+        """Bytes of the text that ids stand for, so that nats a token become bits a byte.
+
+        Exact where nothing is lost on the way (BPE, unigram, known characters and words). WordPiece
+        loses spaces: with it, count the bytes of the text instead.
+        """
+        sizes = self.bytes_of
+        return sum(sizes[i] for i in ids)
+
+    def with_tokens(self, words: Sequence[str]) -> Tokenizer:
+        """A copy that has these words as tokens of their own, also after a space, never inside of
+        longer words. Ids of before stay; new ones follow."""
+        rust = RustTokenizer.from_str(self.rust.to_str())
+        rust.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in words])
+        return Tokenizer(rust)
 
 
 def clip(text: str, max_tokens: int, *, characters_per_token: int = 32) -> str:
@@ -77,39 +212,14 @@ def clip(text: str, max_tokens: int, *, characters_per_token: int = 32) -> str:
     return text[: max_tokens * characters_per_token]
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """BERT's tokenizer (lower-cased WordPiece) with a vocabulary of these texts' own."""
-    rust = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
-    rust.normalizer = normalizers.BertNormalizer(lowercase=True)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=BERT_SPECIALS, show_progress=False
-    )
-    rust.train_from_iterator(texts, trainer)
-    cls, sep = rust.token_to_id("[CLS]"), rust.token_to_id("[SEP]")
-    rust.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
-    )
-    return Tokenizer(rust)
+def _whole(texts: Sequence[str]) -> list[str]:
+    """Put "�" for half an emoji (a lone surrogate), which is no text and which Rust refuses."""
+    return [text if text.isascii() else _replaced(text) for text in texts]
 
 
-def train_byte_pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """GPT-2's tokenizer (byte-level BPE) with merges of these texts' own; ends with end-of-text."""
-    rust = RustTokenizer(models.BPE())
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    rust.train_from_iterator(texts, trainer)
-    end = rust.token_to_id(END_OF_TEXT)
-    rust.post_processor = processors.TemplateProcessing(
-        single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, end)]
-    )
-    return Tokenizer(rust)
+def _replaced(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join("�" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text

@@ -23,7 +23,8 @@ from hornbook.nn.layout import Ragged
 from hornbook.recipes import pretrain
 from hornbook.recipes.finetune import Settings
 from hornbook.tasks.masked_lm import MaskedLM, Masking, loss_of
-from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer, train_wordpiece
+from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer
+from hornbook.text.train import train_wordpiece
 
 PRETRAINING = 0.35  # of the budget: passes over the labels are what is scarce
 CONTEXT = 128

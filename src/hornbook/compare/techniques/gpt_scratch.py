@@ -23,7 +23,8 @@ from hornbook.nn.layout import Ragged
 from hornbook.recipes import pretrain
 from hornbook.recipes.finetune import Settings
 from hornbook.tasks.language_modeling import LanguageModel, collate, loss_of
-from hornbook.text.tokenizer import Tokenizer, train_byte_pairs
+from hornbook.text.tokenizer import Tokenizer
+from hornbook.text.train import train_byte_pairs
 
 PRETRAINING = 0.35  # of the budget: passes over the labels are what is scarce
 CONTEXT = 128
