@@ -1,0 +1,152 @@
+"""One dial for a language model: its depth sets the width, heads, batch, rates and schedule.
+
+Every value that follows from the dial is shown, saved with the run, and can be set instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hornbook.config import Seconds, Settings, settings_from
+from hornbook.errors import ConfigError
+
+Family = Literal["bigram", "gpt", "gpt2", "llama", "bert", "modern-bert"]
+Decay = Literal["linear", "cosine", "warm-up-stable-decay"]
+OptimizerName = Literal["muon", "adamw"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Asked(Settings):
+    """What a person may set; None is for the dial to decide."""
+
+    family: Family = "gpt"
+    data: str
+    text: str | None = None  # the column of a table
+    tokenizer: str | None = None  # an algorithm's name, `gpt2`, or a folder
+    vocab_size: int | None = Field(None, ge=2)
+    depth: int = Field(4, ge=1, le=96)
+    preset: str | None = None
+    d_model: int | None = Field(None, ge=1)
+    n_heads: int | None = Field(None, ge=1)
+    n_layers: int | None = Field(None, ge=1)
+    context_length: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)  # windows in one optimiser step
+    micro_batch_size: int | None = Field(None, ge=1)  # windows at once; less memory, same result
+    time: Seconds | None = None
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    optimizer: OptimizerName | None = None
+    lr: float | None = Field(None, gt=0)  # of the matrices inside blocks
+    lr_embedding: float | None = Field(None, gt=0)
+    lr_head: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    warm_up: float = Field(0.02, ge=0, lt=1)  # share of the run
+    decay: Decay = "linear"
+    clip: float = Field(1.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    cross_documents: bool = False
+    gradient_checkpointing: bool = False
+    precision: Precision = "auto"
+    evaluations: int = Field(10, ge=1)
+    patience: int | None = Field(None, ge=1)  # evaluations without a better loss, then stop
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Asked:
+        given = [name for name in ("time", "steps", "epochs") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say how long to train; give one")
+        return self
+
+
+class Resolved(Asked):
+    """`Asked` with every value decided; written to config.yaml, which repeats the run."""
+
+    tokenizer: str
+    vocab_size: int
+    d_model: int
+    n_heads: int
+    n_layers: int
+    context_length: int
+    batch_size: int
+    micro_batch_size: int
+    optimizer: OptimizerName
+    lr: float
+    lr_embedding: float
+    lr_head: float
+    weight_decay: float
+
+
+def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> Resolved:
+    """Decide what was left open. n_tokens: of the training text.
+
+    The width is 64 a layer (Kaplan et al. 2020: the ratio hardly matters between 32 and 128), a
+    head 64 wide. Raises ConfigError when widths don't divide or the text is too short.
+    """
+    n_layers = asked.n_layers or asked.depth
+    d_model = asked.d_model or 64 * asked.depth
+    n_heads = asked.n_heads or _heads(d_model)
+    context = asked.context_length or _context(n_tokens, vocab_size)
+    batch = asked.batch_size or max(1, 4096 // context)
+    muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
+    narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
+    decided = {
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+        "n_layers": n_layers,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "context_length": context,
+        "batch_size": batch,
+        "micro_batch_size": asked.micro_batch_size or batch,
+        "optimizer": "muon" if muon else "adamw",
+        "lr": asked.lr or (0.02 if muon else 1e-3 * narrow),
+        "lr_embedding": asked.lr_embedding or (0.01 if muon else 1e-3) * narrow,
+        "lr_head": asked.lr_head or (0.003 if muon else 1e-3) * narrow,
+        "weight_decay": 0.1 if asked.weight_decay is None else asked.weight_decay,
+    }
+    if asked.time is None and asked.steps is None and asked.epochs is None:
+        decided["time"] = 120.0
+    _check(d_model, n_heads, batch, decided["micro_batch_size"])
+    return settings_from(Resolved, **(asked.model_dump() | decided))
+
+
+def derived(asked: Asked, resolved: Resolved) -> dict[str, str | int | float | bool | None]:
+    """What the dial decided: the values that nobody gave."""
+    given = {name for name, value in asked.model_dump().items() if value is not None}
+    return {k: v for k, v in resolved.model_dump().items() if k not in given and v is not None}
+
+
+def _heads(d_model: int) -> int:
+    """As many heads as are about 64 wide and divide the width."""
+    wanted = max(1, round(d_model / 64))
+    return min((n for n in range(1, d_model + 1) if d_model % n == 0), key=lambda n: abs(n - wanted))
+
+
+def _context(n_tokens: int, vocab_size: int) -> int:
+    """128 characters or 256 pieces of words, fewer where the text is short."""
+    usual = 128 if vocab_size < 512 else 256
+    return max(1, min(usual, 2 ** int(math.log2(max(2, n_tokens // 4)))))
+
+
+def _usual_optimizer(family: str) -> OptimizerName:
+    return "muon" if family == "gpt" else "adamw"
+
+
+def _check(d_model: int, n_heads: int, batch_size: int, micro_batch_size: int) -> None:
+    if d_model % n_heads:
+        allowed = [n for n in range(1, d_model + 1) if d_model % n == 0]
+        near = sorted(sorted(allowed, key=lambda n: abs(n - n_heads))[:4])
+        raise ConfigError(
+            f"d_model ({d_model}) must be a multiple of n_heads ({n_heads})",
+            hint=f"Try n_heads in {near}.",
+        )
+    if batch_size % micro_batch_size:
+        raise ConfigError(
+            f"batch_size ({batch_size}) must be a multiple of micro_batch_size "
+            f"({micro_batch_size})",
+            hint="Choose a micro-batch that divides the batch: the result is the same.",
+        )

@@ -1,0 +1,221 @@
+"""Train a language model on prepared tokens: build, run the loop, evaluate, keep the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from hornbook.data.packing import TokenArray
+from hornbook.data.windows import Windows
+from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
+from hornbook.generation.generate import generate
+from hornbook.generation.sampling import chain, temperature, top_k
+from hornbook.nn.precision import choose_precision
+from hornbook.recipes.dial import Resolved
+from hornbook.recipes.families import Objective, build, make_optimizer
+from hornbook.recipes.preparation import Prepared
+from hornbook.records import EvaluationRecord, StepRecord
+from hornbook.training.accelerator import make_accelerator
+from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
+from hornbook.training.loop import train_steps
+from hornbook.training.schedules import Clock, Schedule, cosine, linear, warm_up_stable_decay
+
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "warm-up-stable-decay": warm_up_stable_decay,
+}
+SAMPLED = 32_768  # validation tokens of an evaluation on the way; the last one reads them all
+
+
+class Listener(Protocol):
+    """Who is told how a run goes."""
+
+    def hear(self, step: StepRecord) -> None: ...
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what a checkpoint keeps beside weights and optimiser."""
+
+    step: int = 0  # steps taken
+    tokens: int = 0
+    seconds: float = 0.0
+    recent_loss: float = 0.0  # of about the last 20 steps, nats
+    best_loss: float = float("inf")
+    best_step: int | None = None
+    n_worse: int = 0  # evaluations since the best
+    n_evaluations: int = 0
+
+
+class Training:
+    """One run of a language model, from its first or its last checkpoint to its end."""
+
+    def __init__(self, settings: Resolved, prepared: Prepared, folder: Path) -> None:
+        self.settings, self.prepared, self.folder = settings, prepared, folder
+        self.precision = choose_precision()
+        self.accelerator = make_accelerator(self.precision, seed=settings.seed)
+        self.objective: Objective = build(settings)
+        self.objective.model.to(self.accelerator.device)
+        self.optimizer = make_optimizer(self.objective, settings)
+        self.windows = Windows(
+            prepared.train,
+            context_length=settings.context_length,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            cross_documents=settings.cross_documents,
+        )
+        self.progress = Progress()
+        self._last_loss: float | None = None
+
+    def resume(self) -> tuple[str, ...]:
+        """Go on from the last whole checkpoint, or from the start; says which were damaged."""
+        found = latest_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return ()
+        found.load_into(self.objective.model, self.optimizer)
+        self.windows.restore(found.state["windows"])
+        self.progress = Progress(**found.state["progress"])
+        return found.skipped
+
+    def run(self, listener: Listener) -> None:
+        """Train until time, steps or patience are up, telling the listener."""
+        settings, progress = self.settings, self.progress
+        began = time.monotonic() - progress.seconds
+        clock = Clock(n_steps=self.n_steps(), seconds=settings.time, spent=progress.seconds)
+        for step in train_steps(
+            self.objective.model,
+            self.objective.loss_of,
+            self._batches(),
+            self.optimizer,
+            SCHEDULES[settings.decay](settings.warm_up),
+            clock,
+            self.accelerator,
+            clip=settings.clip,
+            first_step=progress.step,
+        ):
+            progress.step = step.number + 1
+            progress.tokens += settings.batch_size * settings.context_length
+            progress.seconds = time.monotonic() - began
+            share = max(0.05, 1 / progress.step)
+            progress.recent_loss += share * (step.loss - progress.recent_loss)
+            listener.hear(
+                StepRecord(
+                    step=progress.step,
+                    tokens=progress.tokens,
+                    seconds=progress.seconds,
+                    loss=step.loss,
+                    lr=step.learning_rate,
+                    gradient_norm=step.gradient_norm,
+                    tokens_per_second=settings.batch_size * settings.context_length / step.seconds,
+                    refused=step.refused,
+                )
+            )
+            if step.progress * settings.evaluations >= progress.n_evaluations + 1:
+                listener.hear_evaluation(self.evaluate())
+                self.save()
+                if settings.patience and progress.n_worse >= settings.patience:
+                    break
+        progress.seconds = time.monotonic() - began
+
+    def evaluate(self, *, whole: bool = False) -> EvaluationRecord:
+        """The loss on a fixed sample of the validation text, or on all of it; a sample of text."""
+        progress = self.progress
+        tokens = self.prepared.validation
+        if not whole and len(tokens) > SAMPLED:
+            tokens = TokenArray(tokens.tokens[:SAMPLED], _ends_before(tokens.ends, SAMPLED))
+        loss, n_targets = mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))
+        progress.n_evaluations += 1
+        self._last_loss = loss
+        if loss < progress.best_loss:
+            progress.best_loss, progress.best_step, progress.n_worse = loss, progress.step, 0
+        else:
+            progress.n_worse += 1
+        share = len(tokens) / len(self.prepared.validation)
+        return EvaluationRecord(
+            step=progress.step,
+            tokens=progress.tokens,
+            seconds=progress.seconds,
+            train_loss=progress.recent_loss,
+            validation_loss=loss,
+            bits_per_byte=bits_per_byte(
+                loss, n_targets, round(share * self.prepared.validation.n_bytes)
+            ),
+            sample=self.sample(),
+        )
+
+    def sample(self, n_tokens: int = 200) -> str:
+        """What the model writes after the validation text's first line; the same draws each time."""
+        if not self.objective.writes:
+            return ""
+        prompt = self.prepared.validation.tokens[:16].tolist()
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        written = generate(
+            self.objective.trunk,
+            prompt,
+            n_tokens=n_tokens,
+            choose=chain(temperature(0.8), top_k(50)),
+            generator=generator,
+        )
+        return self.prepared.tokenizer.decode([*prompt, *written])
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment; the newest and the best stay."""
+        save_checkpoint(
+            self.folder / "checkpoints",
+            self.progress.step,
+            self.objective.model,
+            self.optimizer,
+            {"progress": asdict(self.progress), "windows": self.windows.state()},
+            score=self._last_loss,
+        )
+
+    def take_best(self) -> None:
+        """Put the weights of the best checkpoint into the model."""
+        best = best_checkpoint(self.folder / "checkpoints")
+        if best is not None:
+            best.load_into(self.objective.model)
+
+    def n_steps(self) -> int | None:
+        """The length of the run in steps, where it is not sized by time."""
+        settings = self.settings
+        if settings.epochs is None:
+            return settings.steps
+        per_step = settings.batch_size * settings.context_length
+        return max(1, round(settings.epochs * len(self.prepared.train) / per_step))
+
+    def _batches(self) -> Iterator[list[Any]]:
+        """Micro-batches of each step; their order is the windows' alone."""
+        size = self.settings.micro_batch_size
+        for tokens, targets in self.windows:
+            yield [
+                self._collate(tokens[i : i + size], targets[i : i + size])
+                for i in range(0, len(tokens), size)
+            ]
+
+    def _all(self, tokens: TokenArray) -> Iterator[Any]:
+        """All of a text, each token after at least half a context."""
+        context = self.settings.context_length
+        for batch in Windows.in_order(
+            tokens,
+            context_length=context,
+            batch_size=max(1, 8192 // context),
+            stride=max(1, context // 2),
+            cross_documents=self.settings.cross_documents,
+        ):
+            yield self._collate(*batch)
+
+    def _collate(self, tokens: np.ndarray, targets: np.ndarray) -> Any:
+        return self.objective.collate(tokens, targets, self.accelerator.device.type)
+
+
+def _ends_before(ends: np.ndarray, n_tokens: int) -> np.ndarray:
+    """Document ends of the first `n_tokens`, the last one cut there."""
+    return np.append(ends[ends < n_tokens], n_tokens)

@@ -1,0 +1,65 @@
+"""From a corpus to what training reads: a tokenizer, and the tokens of both parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hornbook.data.corpus import Corpus, open_corpus
+from hornbook.data.packing import TokenArray, pack
+from hornbook.errors import ConfigError, DataError
+from hornbook.recipes.dial import Asked
+from hornbook.text.tokenizer import Tokenizer
+from hornbook.text.train import train_tokenizer
+
+SMALL = 3_000_000  # bytes; below, characters leave more steps to learn from than pieces of words
+USUAL_SIZE = {"character": 65_536}  # all there are; others: 8,192 pieces
+LARGEST = 2_000_000_000  # bytes of text that are tokenized into memory
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus as token ids. name: what the tokenizer is, for people: "character"."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    name: str
+    train: TokenArray
+    validation: TokenArray
+
+
+def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
+    """Open the corpus, train or open the tokenizer (given: a resumed run's), tokenize both parts.
+
+    Raises DataError for a text that is empty, too short or too large for memory, ConfigError for a
+    tokenizer that doesn't exist.
+    """
+    corpus = open_corpus(asked.data, text=asked.text)
+    if (corpus.n_bytes or 0) > LARGEST:
+        raise DataError(
+            f"{corpus.name} has {corpus.n_bytes:,} bytes, more than are tokenized into memory",
+            hint=f"Write shards once: hornbook data shard {asked.data} --out DIR; then --data DIR.",
+        )
+    name = asked.tokenizer or _usual(asked, corpus)
+    tokenizer = tokenizer or open_or_train(name, corpus, asked.vocab_size)
+    return Prepared(
+        corpus, tokenizer, name, pack(corpus.train(), tokenizer), pack(corpus.validation(), tokenizer)
+    )
+
+
+def open_or_train(name: str, corpus: Corpus, vocab_size: int | None) -> Tokenizer:
+    """A tokenizer by the name of its algorithm (trained on the training part), or from a folder."""
+    path = Path(name).expanduser()
+    if path.exists():
+        if vocab_size:
+            raise ConfigError(
+                f"the vocabulary of {path} has its size already", hint="Leave --vocab-size out."
+            )
+        return Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)
+    return train_tokenizer(name, corpus.train, vocab_size or USUAL_SIZE.get(name, 8192))
+
+
+def _usual(asked: Asked, corpus: Corpus) -> str:
+    if asked.family in {"bert", "modern-bert"}:
+        return "wordpiece"
+    return "character" if (corpus.n_bytes or SMALL) < SMALL else "bpe"
