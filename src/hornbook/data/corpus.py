@@ -41,14 +41,16 @@ Documents = Callable[[], Iterator[str]]
 class Corpus:
     """Documents to train on and to validate on, each an iterator made anew at every call.
 
-    n_bytes: UTF-8 bytes of all documents where known without reading them. notes: sentences for the
-    reader; reading may add some, such as how many broken characters there were.
+    n_bytes: UTF-8 bytes of all documents where known without reading them. one_text: the documents
+    are pieces of one text, in order. notes: sentences for the reader; reading may add some, such as
+    how many broken characters there were.
     """
 
     name: str
     train: Documents
     validation: Documents
     n_bytes: int | None = None
+    one_text: bool = False
     notes: list[str] = field(default_factory=list)
     source: str = ""
     licence: str = ""
@@ -68,7 +70,8 @@ def of_text(
         name,
         train=lambda: iter((text[:cut],)),
         validation=lambda: iter((text[cut:],)),
-        n_bytes=len(text.encode("utf-8")),
+        n_bytes=len(text.encode("utf-8", "replace")),
+        one_text=True,
         notes=[_cut_note(cut, len(text))],
         source=source,
         licence=licence,
@@ -228,12 +231,12 @@ def _of_one_file(path: Path, share: float, notes: list[str]) -> Corpus:
         return replace(corpus, notes=[*notes, *corpus.notes])
     cut = int((1 - share) * n_characters)
     notes.append(_cut_note(cut, n_characters))
-    notes.append(f"Texts of more than {LONGEST:,} characters are documents of at most so many.")
     return Corpus(
         path.name,
         train=lambda: gathered(before(pieces_of(path, notes), cut)),
         validation=lambda: gathered(after(pieces_of(path, notes), cut)),
         n_bytes=n_bytes,
+        one_text=True,
         notes=notes,
         source=str(path),
     )

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
 
-from hornbook.data.textfiles import cut_place
+from hornbook.data.corpus import Corpus
+from hornbook.data.tokenizing import encode_documents, end_token, grouped
 from hornbook.errors import DataError
-
-END_OF_TEXT = "<|endoftext|>"  # appended to each document where the vocabulary has it
-CHUNK = 1 << 16  # characters given to the tokenizer at once: it holds some 100 bytes a token
-GROUP = 1 << 18  # characters of documents given to it together
-
-
-class Encoder(Protocol):
-    """What is asked of a tokenizer here: see text/tokenizer.py."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def encode(
-        self, texts: Sequence[str], *, max_tokens: int, special: bool = True
-    ) -> list[list[int]]: ...
-
-    def id_of(self, token: str) -> int: ...
+from hornbook.text.tokenizer import Tokenizer
 
 
 class Tokens(Protocol):
@@ -97,68 +81,29 @@ def ends_between(
     return rows, np.asarray(ends[first[rows] + within], dtype=np.int64)
 
 
-def token_type(vocab_size: int) -> np.dtype:
-    """The smallest of uint16 and uint32 that holds every id, little-endian."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-
-
-def end_token(tokenizer: Encoder) -> int | None:
-    """The id put behind each document: that of END_OF_TEXT, or None where there is none."""
-    try:
-        return tokenizer.id_of(END_OF_TEXT)
-    except KeyError:
-        return None
-
-
-def encode_documents(documents: Sequence[str], tokenizer: Encoder) -> list[np.ndarray]:
-    """The ids of each document, with the end token behind, as small as the vocabulary allows.
-
-    A long document goes through the tokenizer in chunks cut at line ends, where tokenizers that
-    split at spaces (GPT-2's, BERT's, characters) give the same ids as for the whole.
-    """
-    chunks = [list(_chunks(document)) for document in documents]
-    flat = list(chain.from_iterable(chunks))
-    ids = iter(tokenizer.encode(flat, max_tokens=CHUNK * 8, special=False)) if flat else iter(())
-    kind = token_type(tokenizer.vocab_size)
-    end = end_token(tokenizer)
-    tail = [] if end is None else [np.array([end], kind)]
-    return [np.concatenate([np.array(next(ids), kind) for _ in own] + tail) for own in chunks]
-
-
-def _chunks(document: str) -> Iterator[str]:
-    start = 0
-    while len(document) - start > CHUNK:
-        end = start + cut_place(document[start : start + CHUNK + 1], CHUNK)
-        yield document[start:end]
-        start = end
-    yield document[start:]
-
-
-def grouped(documents: Iterable[str], n_characters: int = GROUP) -> Iterator[list[str]]:
-    """Documents in lists of about so many characters: what is tokenized together."""
-    group: list[str] = []
-    size = 0
-    for document in documents:
-        group.append(document)
-        size += len(document)
-        if size >= n_characters:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def pack(documents: Iterable[str], tokenizer: Encoder) -> TokenArray:
+def pack(documents: Iterable[str], tokenizer: Tokenizer, *, one_text: bool = False) -> TokenArray:
     """Tokenize documents into memory: 2 or 4 bytes a token. Raises DataError where there are none.
 
-    For more than fits, `shards.write_shards`.
+    The end-of-text token stands behind each, if the vocabulary has one. one_text: the documents are
+    pieces of one text, without anything between them. For more than fits: `shards.write_shards`.
     """
     rows: list[np.ndarray] = []
     n_bytes = 0
+    end = None if one_text else end_token(tokenizer)
     for group in grouped(documents):
-        rows += encode_documents(group, tokenizer)
+        rows += [row for row in encode_documents(group, tokenizer, end=end) if len(row)]
         n_bytes += sum(len(document.encode("utf-8", "replace")) for document in group)
-    if not any(len(row) for row in rows):
+    if not rows:
         raise DataError("there is no text to tokenize", hint="Is the corpus empty?")
-    ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
-    return TokenArray(np.concatenate(rows), ends, n_bytes)
+    tokens = np.concatenate(rows)
+    if one_text:
+        return TokenArray(tokens, np.array([len(tokens)], np.int64), n_bytes)
+    return TokenArray(tokens, np.cumsum([len(row) for row in rows], dtype=np.int64), n_bytes)
+
+
+def pack_corpus(corpus: Corpus, tokenizer: Tokenizer) -> tuple[TokenArray, TokenArray]:
+    """The tokens to train on and those to validate on, in memory."""
+    return (
+        pack(corpus.train(), tokenizer, one_text=corpus.one_text),
+        pack(corpus.validation(), tokenizer, one_text=corpus.one_text),
+    )
