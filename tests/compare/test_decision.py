@@ -156,7 +156,7 @@ def test_a_label_without_positives_is_improbable():
 def test_fit_is_a_function_of_held_out_arrays_alone():
     """No test label can reach it: these are its parameters, and each text is decided by itself."""
     parameters = list(inspect.signature(Decision.fit).parameters)
-    assert parameters == ["scores", "targets", "multi_label", "seed"]
+    assert parameters == ["scores", "targets", "multi_label", "seed", "groups"]
     scores, targets = imbalanced(300, seed=0)
     kept = scores.copy(), targets.copy()
     first = Decision.fit(scores, targets, multi_label=True, seed=3)
@@ -265,3 +265,19 @@ def test_folds_spread_every_label():
     frequent_last = targets.sum(axis=0).argsort()
     assert (np.ptp(per_fold, axis=0)[frequent_last[:4]] <= 1).all()
     assert set(folds) == {0, 1, 2}
+
+
+def test_groups_stay_in_one_fold_and_labels_are_still_spread():
+    rng = np.random.default_rng(3)
+    groups = np.sort(rng.integers(0, 150, 400)) * 7 + 3  # any numbers will do
+    targets = np.eye(3, dtype=bool)[rng.choice(3, 400, p=[0.6, 0.3, 0.1])]
+    folds = deal_folds(targets, 4, 0, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+    for j in range(3):
+        shares = np.bincount(folds[targets[:, j]], minlength=4) / targets[:, j].sum()
+        assert shares.min() > 0.18 and shares.max() < 0.32
+    np.testing.assert_array_equal(
+        deal_folds(targets, 4, 0), deal_folds(targets, 4, 0, np.arange(400))
+    )
+    two = deal_folds(targets, 5, 0, np.arange(400) < 300)  # fewer groups than folds: none empty
+    assert set(two) == {0, 1}

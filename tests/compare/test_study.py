@@ -296,6 +296,24 @@ def test_resume_refuses_other_data_and_other_settings(study):
         hb.compare(dataset(True), techniques=techniques, budget=30, out=study.folder, resume=True)
 
 
+def test_techniques_are_told_which_texts_are_near_duplicates(tmp_path):
+    once = examples(80, 5)
+    twice = [Example(Document(e.document.text + " again"), e.labels, e.id + "b") for e in once]
+    data = TextDataset("copies", [*once, *twice], dataset().test)
+    run = hb.compare(data, techniques=[fake("Words")], repeats=2, out=tmp_path / "run")
+    folder = StudyFolder(run.folder)
+    for repeat in (0, 1):
+        train, validation = folder.labelled(repeat, folder.problem())
+        assert not set(train.groups) & set(validation.groups)
+        whole = train + validation
+        for number, document in zip(whole.groups, whole.documents):
+            text = document.text.removesuffix(" again")
+            twins = {d.text.removesuffix(" again") for g, d in zip(whole.groups, whole.documents)
+                     if g == number}  # fmt: skip
+            assert twins == {text}
+        assert len(set(whole.groups)) == 80
+
+
 def test_overwriting_loses_nothing_until_the_new_run_is_complete(tmp_path):
     out = tmp_path / "run"
     hb.compare(dataset(), techniques=["majority"], out=out)

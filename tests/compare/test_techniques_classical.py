@@ -123,6 +123,28 @@ def test_held_out_scores_know_nothing_of_their_rows(cls):
     assert margin(technique.scores(lot.documents)) > 0.6  # while the model itself has learnt them
 
 
+@pytest.mark.parametrize("cls", [TfidfLogreg, TfidfSvm])
+def test_held_out_scores_know_nothing_of_near_copies_of_their_rows(cls):
+    """Three copies of each text, with a label drawn by lot: a copy must not tell it."""
+    rng = np.random.default_rng(0)
+    whole = corpus(120, 0)
+    lot = rng.random(whole.targets.shape) < 0.3
+    documents = [Document(d.text + f" copy {word}") for word in "xyz" for d in whole.documents]
+    pool = Labelled(documents, np.tile(lot, (3, 1)), np.tile(np.arange(120), 3))
+    rows = np.argsort(pool.groups, kind="stable")  # the copies of a text one after the other
+    train, validation = pool.take(rows[:300]), pool.take(rows[300:])
+    context = Context(Problem(LABELS, True), Budget(60))
+
+    def margin(train: Labelled, validation: Labelled) -> float:
+        scores = cls().fit(train, validation, context).scores
+        targets = (train + validation).targets
+        return float(scores[targets].mean() - scores[~targets].mean()) / scores.std()
+
+    assert abs(margin(train, validation)) < 0.3
+    blind = [Labelled(part.documents, part.targets) for part in (train, validation)]
+    assert margin(*blind) > 0.6  # where the copies are not kept together
+
+
 def test_majority_scores_are_shares(tmp_path):
     technique, held_out, whole = fitted(Majority)
     np.testing.assert_array_equal(held_out.rows, np.arange(240, 300))

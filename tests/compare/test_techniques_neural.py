@@ -94,5 +94,8 @@ def test_votes_leave_the_text_itself_out():
     targets = np.eye(3, dtype=bool)
     with_self = vote(vectors, vectors, targets, k=1)
     np.testing.assert_allclose(with_self, np.eye(3), atol=1e-6)
-    without = vote(vectors, vectors, targets, k=2, exclude_self=True)
+    without = vote(vectors, vectors, targets, k=2, apart=np.arange(3))
     np.testing.assert_allclose(without, (1 - np.eye(3)) / 2, atol=1e-6)
+    copies = vote(vectors[[0, 0, 1, 2]], vectors[[0, 0, 1, 2]], targets[[0, 0, 1, 2]], k=3,
+                  apart=np.array([7, 7, 1, 2]))  # fmt: skip
+    np.testing.assert_allclose(copies[:2], [[0, 0.5, 0.5]] * 2, atol=1e-6)

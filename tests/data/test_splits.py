@@ -76,6 +76,9 @@ def test_near_duplicates_stay_on_one_side():
     sides = [{i.partition("-")[0] for i in ids(part)} for part in (s.train, s.validation, s.test)]
     assert all(sides)
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    families = [i.partition("-")[0] for i in ids(s.train + s.validation)]
+    pairs = set(zip(families, s.groups.tolist()))
+    assert len(pairs) == len(set(families)) == len(set(s.groups))  # a number for each family
 
 
 def test_a_given_test_split_is_kept_and_its_leaks_are_said():

@@ -70,12 +70,18 @@ class Decision:
 
     @classmethod
     def fit(
-        cls, scores: np.ndarray, targets: np.ndarray, *, multi_label: bool, seed: int
+        cls,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        *,
+        multi_label: bool,
+        seed: int,
+        groups: np.ndarray | None = None,
     ) -> Decision:
         """Learn from held-out scores (M, L) and their targets (M, L) bool.
 
-        seed: draws the folds. Raises DataError where the shapes differ or there are no rows,
-        TrainingError where a score is not finite.
+        seed: draws the folds. groups: (M,), equal for rows that stay in one fold. Raises DataError
+        where the shapes differ or there are no rows, TrainingError where a score is not finite.
         """
         scores, targets = np.asarray(scores, np.float64), np.asarray(targets, bool)
         if scores.ndim != 2 or scores.shape != targets.shape or 0 in scores.shape:
@@ -84,7 +90,7 @@ class Decision:
                 hint="Both must be (rows, labels) with at least one row and one label.",
             )
         _check_finite(scores)
-        folds = deal_folds(targets, min(N_FOLDS, len(scores)), seed)
+        folds = deal_folds(targets, min(N_FOLDS, len(scores)), seed, groups)
         return (
             _fit_multi(scores, targets, folds)
             if multi_label

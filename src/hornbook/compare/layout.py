@@ -2,6 +2,7 @@
 
 study.json                     settings, data, machine, command: written first
 data/pool.jsonl                train and validation texts with their labels
+data/groups.json               which texts of the pool are near-duplicates
 data/repeat-K.json             rows of the pool that repeat K trains and validates on
 data/test_documents.jsonl      test texts without labels: all that a worker sees of the test
 data/test_targets.jsonl        test labels: opened by the parent when it judges
@@ -53,9 +54,16 @@ class StudyFolder:
         return RunPaths(inside(self.path / "techniques", technique) / f"repeat-{repeat}")
 
     def write_data(
-        self, pool: list[Example], test: list[Example], repeats: list[tuple[list[int], list[int]]]
+        self,
+        pool: list[Example],
+        test: list[Example],
+        repeats: list[tuple[list[int], list[int]]],
+        groups: np.ndarray,
     ) -> None:
-        """Write the texts, the test labels apart from the test texts, and the rows per repeat."""
+        """Write the texts, the test labels apart from the test texts, and the rows per repeat.
+
+        groups: a number for each text of the pool, equal for near-duplicates.
+        """
         data = self.path / "data"
         write_examples(data / "pool.jsonl", pool)
         write_examples(
@@ -65,6 +73,7 @@ class StudyFolder:
             data / "test_targets.jsonl",
             "".join(json.dumps({"id": e.id, "labels": list(e.labels)}) + "\n" for e in test),
         )
+        write_text(data / "groups.json", json.dumps(groups.tolist()) + "\n")
         for k, (train, validation) in enumerate(repeats):
             rows = {"train_rows": train, "validation_rows": validation}
             write_text(data / f"repeat-{k}.json", json.dumps(rows) + "\n")
@@ -81,7 +90,8 @@ class StudyFolder:
         """What a technique is fitted on: train and validation of this repeat."""
         pool = self.pool()
         targets = targets_of(pool, problem.label_names)
-        whole = Labelled([example.document for example in pool], targets)
+        groups = np.array(json.loads((self.path / "data" / "groups.json").read_text("utf-8")))
+        whole = Labelled([example.document for example in pool], targets, groups)
         train, validation = self.rows(repeat)
         return whole.take(train), whole.take(validation)
 

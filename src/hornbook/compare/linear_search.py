@@ -125,7 +125,7 @@ class LinearSearch:
         self._seconds_per_entry = seconds / max(features.nnz, 1)
         left = SAFE * self._context.budget.remaining()
         if seconds * (N_FOLDS + 1) < left and len(self._rows) >= N_FOLDS:
-            return deal_folds(targets, N_FOLDS, self._context.seed)
+            return deal_folds(targets, N_FOLDS, self._context.seed, self._rows.groups)
         if seconds * 2 < left and self._is_validation.any():
             return np.where(self._is_validation, 0, -1)
         needed = self._context.budget.elapsed() + 2 * seconds / SAFE
@@ -162,6 +162,7 @@ class LinearSearch:
             targets[held_out],
             multi_label=self._context.problem.multi_label,
             seed=self._context.seed,
+            groups=None if self._rows.groups is None else self._rows.groups[held_out],
         )
         micro_f1 = decision.cross_validated_micro_f1
         self._context.report(f"C={strength:g}, {len(kinds)} kinds", micro_f1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.settings import StudyPlan, StudySettings
 from hornbook.compare.sources import Source, resolve
@@ -25,6 +27,7 @@ class Prepared:
     """A study that is ready to run.
 
     repeats: for each, the rows of the pool (train, then validation) to train on and validate on.
+    groups: a number for each text of the pool, equal for near-duplicates.
     """
 
     plan: StudyPlan
@@ -33,10 +36,11 @@ class Prepared:
     pool: list[Example]
     test: list[Example]
     repeats: list[tuple[list[int], list[int]]]
+    groups: np.ndarray
 
     def write(self, folder: StudyFolder) -> None:
         """Write all that the workers need; study.json, which marks a study, comes last."""
-        folder.write_data(self.pool, self.test, self.repeats)
+        folder.write_data(self.pool, self.test, self.repeats, self.groups)
         write_record(folder.path / "audit.json", self.audit)
         write_record(folder.path / "study.json", self.plan)
 
@@ -68,7 +72,9 @@ def prepare(
     repeats = [(list(range(n_train)), list(range(n_train, len(pool))))]
     row = {id(example): i for i, example in enumerate(pool)}
     for k in range(1, settings.repeats):
-        parts = validation_split(pool, settings.seed + k, settings.validation_share)
+        parts = validation_split(
+            pool, settings.seed + k, settings.validation_share, group=splits.groups
+        )
         train, validation = ([row[id(example)] for example in part] for part in parts)
         repeats.append((train, validation))
     say("auditing")
@@ -93,7 +99,9 @@ def prepare(
         command=command_of(settings),
         started=now(),
     )
-    return Prepared(plan, resolve(settings.techniques), found, pool, splits.test, repeats)
+    return Prepared(
+        plan, resolve(settings.techniques), found, pool, splits.test, repeats, splits.groups
+    )
 
 
 def with_resolved_techniques(settings: StudySettings) -> StudySettings:

@@ -81,6 +81,7 @@ def work(folder: StudyFolder, source: Source, repeat: int, seconds: float, telle
         whole.targets[held_out.rows],
         multi_label=problem.multi_label,
         seed=seed,
+        groups=None if whole.groups is None else whole.groups[held_out.rows],
     )
     validation_score = decision.cross_validated_micro_f1
     fit_seconds, fit_cpu = time.perf_counter() - start, cpu_seconds() - start_cpu

@@ -71,22 +71,31 @@ class Problem:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Documents with their targets as a boolean matrix (N, L)."""
+    """Documents with their targets as a boolean matrix (N, L).
+
+    groups: a number for each document (N,), equal for near-duplicates, which cross-validation must
+    keep together; the numbers of train and of validation mean the same. None: all are different.
+    """
 
     documents: list[Document]
     targets: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Labelled:
         """The rows named, in that order."""
-        return Labelled([self.documents[i] for i in rows], self.targets[np.asarray(rows, int)])
+        rows = np.asarray(rows, int)
+        groups = None if self.groups is None else self.groups[rows]
+        return Labelled([self.documents[i] for i in rows], self.targets[rows], groups)
 
     def __add__(self, other: Labelled) -> Labelled:
-        return Labelled(
-            self.documents + other.documents, np.concatenate([self.targets, other.targets])
-        )
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        targets = np.concatenate([self.targets, other.targets])
+        return Labelled(self.documents + other.documents, targets, groups)
 
 
 def targets_of(examples: Iterable[Example], label_names: Sequence[str]) -> np.ndarray:

@@ -19,7 +19,8 @@ from hornbook.errors import ConfigError, DataError
 class Splits:
     """The three parts of a study; `label_names` are sorted and have a training text each.
 
-    `notes` are sentences for the reader: what was divided how, and what that costs.
+    `notes` are sentences for the reader: what was divided how, and what that costs. `groups`: a
+    number for each text of train, then of validation, equal for near-duplicates.
     """
 
     train: list[Example]
@@ -27,6 +28,7 @@ class Splits:
     test: list[Example]
     label_names: list[str]
     notes: list[str] = field(default_factory=list)
+    groups: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def make_splits(
@@ -77,11 +79,13 @@ def make_splits(
         pool = pool[~left_out]
 
     labelled = [examples[i] for i in pool]
-    train, validation = validation_split(labelled, seed, validation_share, group=group[pool])
+    out = _held_out(labelled, group[pool], validation_share, seed, "validation_share")
+    train, validation = _parts(labelled, out)
     test = [examples[i] for i in test_rows]
     label_names = sorted({label for e in train for label in e.labels})
     notes += _unseen(test, set(label_names))
-    return Splits(train, validation, test, label_names, notes)
+    learnt = np.concatenate([group[pool][~out], group[pool][out]])
+    return Splits(train, validation, test, label_names, notes, learnt)
 
 
 def validation_split(
@@ -95,9 +99,13 @@ def validation_split(
     """
     if group is None:
         group = groups(len(examples), find_duplicates([e.document.full for e in examples]))
-    held_out = _held_out(examples, group, share, seed, "validation_share")
-    train = [e for e, out in zip(examples, held_out) if not out]
-    return train, [e for e, out in zip(examples, held_out) if out]
+    return _parts(examples, _held_out(examples, group, share, seed, "validation_share"))
+
+
+def _parts(examples: list[Example], held_out: np.ndarray) -> tuple[list[Example], list[Example]]:
+    """Those that are not held out, and those that are."""
+    kept = [e for e, out in zip(examples, held_out) if not out]
+    return kept, [e for e, out in zip(examples, held_out) if out]
 
 
 def _held_out(

@@ -45,17 +45,19 @@ class EmbedKnn:
         seconds = 0.85 * context.budget.remaining()
         self._encoder, self._vectors = encode_within(texts, seconds, context.report)
         self._targets = everything.targets
+        apart = np.arange(len(texts)) if everything.groups is None else everything.groups
         best: tuple[float, int, np.ndarray] | None = None
         for k in NEIGHBOURS:
             if best and k >= len(texts):
                 break
-            # Each row is scored by the others: a text is no neighbour of its own.
-            scores = vote(self._vectors, self._vectors, self._targets, k, exclude_self=True)
+            # Each row is scored by the others: a text is no neighbour of its own, nor is a copy.
+            scores = vote(self._vectors, self._vectors, self._targets, k, apart=apart)
             decision = Decision.fit(
                 scores,
                 everything.targets,
                 multi_label=context.problem.multi_label,
                 seed=context.seed,
+                groups=apart,
             )
             score = decision.cross_validated_micro_f1
             if best is None or score > best[0]:
@@ -96,20 +98,20 @@ def vote(
     targets: np.ndarray,
     k: int,
     *,
-    exclude_self: bool = False,
+    apart: np.ndarray | None = None,
 ) -> np.ndarray:
     """The share (N, L) of the k nearest neighbours' votes that each label gets.
 
-    queries: (N, E), vectors: (M, E), both of length 1; targets: (M, L) bool. exclude_self: query i
-    is vector i, which may not vote for itself.
+    queries: (N, E), vectors: (M, E), both of length 1; targets: (M, L) bool. apart: (N,), where
+    query i is vector i; it gets no vote from vectors of its own number: itself, near-duplicates.
     """
     shares = np.empty((len(queries), targets.shape[1]), np.float32)
-    k = max(1, min(k, len(vectors) - exclude_self))
+    k = max(1, min(k, len(vectors) - (apart is not None)))
     for start in range(0, len(queries), ROWS_AT_ONCE):
         similarity = queries[start : start + ROWS_AT_ONCE] @ vectors.T  # (n, M)
         rows = np.arange(len(similarity))
-        if exclude_self:
-            similarity[rows, start + rows] = -np.inf
+        if apart is not None:
+            similarity[apart[start + rows][:, None] == apart] = -np.inf
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]  # (n, k)
         close = similarity[rows[:, None], nearest]
         weights = np.exp((close - close.max(axis=1, keepdims=True)) / TEMPERATURE)

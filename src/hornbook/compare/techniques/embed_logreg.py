@@ -41,14 +41,19 @@ class EmbedLogreg:
         features, mean, std = standardize(torch.from_numpy(vectors))
         problem = context.problem
         targets = class_targets(everything.targets, problem.multi_label)
-        folds = deal_folds(everything.targets, min(N_FOLDS, len(everything)), context.seed)
+        n_folds = min(N_FOLDS, len(everything))
+        folds = deal_folds(everything.targets, n_folds, context.seed, everything.groups)
         best: tuple[float, float, np.ndarray] | None = None
         for c in STRENGTHS:
             if best and budget.remaining() < 0.1 * budget.seconds:
                 break
             scores = out_of_fold(features, targets, problem.n_labels, folds, c)
             decision = Decision.fit(
-                scores, everything.targets, multi_label=problem.multi_label, seed=context.seed
+                scores,
+                everything.targets,
+                multi_label=problem.multi_label,
+                seed=context.seed,
+                groups=everything.groups,
             )
             score = decision.cross_validated_micro_f1
             if best is None or score > best[0]:

@@ -68,11 +68,15 @@ class Ensemble:
         multi_label = context.problem.multi_label
         rows = _shared_rows(members)
         log_odds = np.stack([_log_odds(m, rows, multi_label) for m in members.values()])
-        targets = (train.targets if not len(validation) else (train + validation).targets)[rows]
-        folds = deal_folds(targets, min(N_FOLDS, len(rows)), context.seed)
+        whole = train + validation
+        targets = whole.targets[rows]
+        groups = None if whole.groups is None else whole.groups[rows]
+        folds = deal_folds(targets, min(N_FOLDS, len(rows)), context.seed, groups)
 
         def judged(scores: np.ndarray) -> float:
-            decision = Decision.fit(scores, targets, multi_label=multi_label, seed=context.seed)
+            decision = Decision.fit(
+                scores, targets, multi_label=multi_label, seed=context.seed, groups=groups
+            )
             return decision.cross_validated_micro_f1
 
         alone = [judged(part) for part in log_odds]
