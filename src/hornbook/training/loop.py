@@ -17,19 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from hornbook.errors import TrainingError
 from hornbook.nn.losses import LossSum
+from hornbook.training.optimizers import AnyOptimizer
+from hornbook.training.parts import whole
 from hornbook.training.schedules import Clock, Schedule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SMALLEST_LOSS_SCALE = 2.0**-10  # a gradient that still overflows here is not the format's fault
+
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did. loss: nats per target; gradient_norm: before clipping."""
+    """What one optimiser step did. loss: nats per target; gradient_norm: before clipping.
+
+    refused: loss or gradient were not finite; weights and optimiser are as they were before.
+    """
 
     number: int
     loss: float
@@ -38,28 +44,34 @@ class Step:
     gradient_norm: float
     progress: float
     seconds: float
+    refused: bool = False
 
 
 def train_steps(
     model: nn.Module,
     loss_of: Callable[[nn.Module, Any], LossSum],
     batches: Iterable[list[Any]],
-    optimizer: Optimizer,
+    optimizer: AnyOptimizer,
     schedule: Schedule,
     clock: Clock,
     accelerator: Accelerator,
     *,
     clip: float = 1.0,
+    first_step: int = 0,
 ) -> Iterator[Step]:
     """Train until the clock is done or the batches end; yield after every step.
 
-    batches: each a list of micro-batches, whatever `loss_of(model, micro_batch)` takes. clip: the
-    largest gradient norm. Raises TrainingError when a gradient is not finite; the weights are then
-    still those of the step before.
+    batches: each a list of micro-batches, whatever `loss_of(model, micro_batch)` takes; none is
+    drawn before it is needed, so their position is a checkpoint's. clip: the largest gradient norm.
+    first_step: the number to go on from; `optimizer` then has its peak rates, as when it was made.
+
+    A step whose loss or gradient is not finite is refused. Raises TrainingError at the second in a
+    row; the weights are then still those of the last good step.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, micro_batches in enumerate(batches):
+    n_refused = 0  # in a row
+    for number, micro_batches in enumerate(batches, first_step):
         progress = clock(number)
         if progress >= 1:
             return
@@ -69,23 +81,31 @@ def train_steps(
             group["lr"] = peak * factor
         model.train()
         loss_sum, n_targets = _accumulate(model, loss_of, micro_batches, accelerator)
-        norm = _scale_and_clip(parameters, n_targets / accelerator.num_processes, clip)
-        if not math.isfinite(norm):
-            optimizer.zero_grad()
+        loss = loss_sum / n_targets
+        count = n_targets / accelerator.num_processes * _loss_scale(accelerator)
+        norm = _scale_and_clip(parameters, count, clip)
+        refused = not math.isfinite(loss + norm)
+        if not refused:
+            optimizer.step()
+            n_refused = 0
+        elif not _lower_loss_scale(accelerator):
+            n_refused += 1
+        optimizer.zero_grad()
+        if n_refused == 2:
             raise TrainingError(
-                f"the gradient's norm is {norm} at step {number} (loss {loss_sum / n_targets:.4g})",
+                f"steps {number - 1} and {number} were refused: loss {loss:.4g}, norm of the "
+                f"gradient {norm:.4g}",
                 hint="Lower the learning rate, lengthen the warm-up, or use float32.",
             )
-        optimizer.step()
-        optimizer.zero_grad()
         yield Step(
             number=number,
-            loss=loss_sum / n_targets,
+            loss=loss,
             n_targets=n_targets,
             learning_rate=peaks[0] * factor,
             gradient_norm=norm,
             progress=progress,
             seconds=time.perf_counter() - start,
+            refused=refused,
         )
 
 
@@ -116,12 +136,33 @@ def _syncing(accelerator: Accelerator, model: nn.Module, last: bool) -> Any:
     return nullcontext() if last else accelerator.no_sync(model)
 
 
+def _loss_scale(accelerator: Accelerator) -> float:
+    """What accelerate multiplied the loss by; 1 unless training in float16."""
+    return accelerator.scaler.get_scale() if accelerator.scaler else 1.0
+
+
+def _lower_loss_scale(accelerator: Accelerator) -> bool:
+    """Halve the loss scale after an overflow; False where there is none, or none left to lower."""
+    if accelerator.scaler is None or _loss_scale(accelerator) < SMALLEST_LOSS_SCALE:
+        return False
+    accelerator.scaler.update(_loss_scale(accelerator) / 2)
+    return True
+
+
 @torch.no_grad()
 def _scale_and_clip(parameters: list[Tensor], count: float, clip: float) -> float:
     """Divide gradients by the count and clip their joint norm, in one pass; return that norm."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) / count
-    scale = min(1.0, clip / (norm + 1e-6)) / count
+    gradients = [_values(p, p.grad) for p in parameters if p.grad is not None]
+    total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm = float(whole(total)) / count
     if math.isfinite(norm):
-        torch._foreach_mul_(gradients, scale)
+        torch._foreach_mul_(gradients, min(1.0, clip / (norm + 1e-6)) / count)
     return norm
+
+
+def _values(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient, or of a sparse one (`training.rows`) the rows that are not zero."""
+    if gradient.is_sparse:
+        parameter.grad = gradient.coalesce()
+        return parameter.grad._values()
+    return gradient

@@ -29,6 +29,17 @@ def cosine(warm_up: float = 0.1, floor: float = 0.1) -> Schedule:
     return factor
 
 
+def warm_up_stable_decay(warm_up: float = 0.02, decay: float = 0.2, floor: float = 0.0) -> Schedule:
+    """Up from 0, flat, then straight down to `floor` over the last share `decay`.
+
+    The flat part may be prolonged at will, and every length ends as low as a cosine made for it
+    (Zhai et al. 2022, section 3.5; Hu et al. 2024, MiniCPM, section 4; Hägele et al. 2024).
+    """
+    return lambda p: (
+        _warm(p, warm_up) if p < warm_up else 1 - (1 - floor) * max(0.0, _after(p, 1 - decay))
+    )
+
+
 def _warm(p: float, warm_up: float) -> float:
     return max(p, 1e-3) / warm_up
 
@@ -38,16 +49,27 @@ def _after(p: float, warm_up: float) -> float:
 
 
 class Clock:
-    """Progress by steps or by wall-clock seconds, whichever is further; done at 1."""
+    """Progress by steps or by wall-clock seconds, whichever is further; done at 1.
 
-    def __init__(self, *, n_steps: int | None = None, seconds: float | None = None) -> None:
+    spent: seconds that the run took before it was resumed. Only a clock without `seconds` makes
+    the same run twice.
+    """
+
+    def __init__(
+        self, *, n_steps: int | None = None, seconds: float | None = None, spent: float = 0.0
+    ) -> None:
         if not n_steps and not seconds:
             raise ValueError("a Clock needs n_steps or seconds")
         self.n_steps, self.seconds = n_steps, seconds
-        self._start = time.monotonic()
+        self._start = time.monotonic() - spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the run began, those before it was resumed included."""
+        return time.monotonic() - self._start
 
     def __call__(self, step: int) -> float:
         """Progress before step number `step` (from 0)."""
         by_steps = step / self.n_steps if self.n_steps else 0.0
-        by_time = (time.monotonic() - self._start) / self.seconds if self.seconds else 0.0
+        by_time = self.spent / self.seconds if self.seconds else 0.0
         return min(1.0, max(by_steps, by_time))
