@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hornbook.nn.attention import SelfAttention
 from hornbook.nn.feedforward import FeedForward
 from hornbook.nn.init import normal_
-from hornbook.nn.layout import Layout
+from hornbook.nn.layout import Layout, check_fits
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,15 @@ class Bert(nn.Module):
         normal_(self)
 
     def forward(self, tokens: Tensor, layout: Layout, segments: Tensor | None = None) -> Tensor:
-        x = self.embeddings(tokens, layout.positions(), segments)
-        for block in self.blocks:
-            x = block(x, layout)
-        return x
+        """Raises ConfigError when a document is longer than the context."""
+        return self.upper(self.lower(tokens, layout, 0, segments), layout, 0)
 
-    def lower(self, tokens: Tensor, layout: Layout, n: int) -> Tensor:
+    def lower(
+        self, tokens: Tensor, layout: Layout, n: int, segments: Tensor | None = None
+    ) -> Tensor:
         """The hidden states after the first `n` blocks: what a frozen lower part computes once."""
-        x = self.embeddings(tokens, layout.positions(), None)
+        check_fits(layout, self.config.context_length)
+        x = self.embeddings(tokens, layout.positions(), segments)
         for block in self.blocks[:n]:
             x = block(x, layout)
         return x
@@ -96,6 +97,14 @@ class Bert(nn.Module):
         for block in self.blocks[n:]:
             x = block(x, layout)
         return x
+
+    def token_embedding(self) -> Tensor:
+        """The matrix (V, E) that a head may tie itself to."""
+        return self.embeddings.tokens.weight
+
+    def masked_lm_head(self) -> MaskedLMHead:
+        """A fresh head for `tasks.masked_lm`."""
+        return MaskedLMHead(self.config)
 
 
 class Pooler(nn.Module):
@@ -108,6 +117,19 @@ class Pooler(nn.Module):
 
     def forward(self, first: Tensor) -> Tensor:
         return torch.tanh(self.dense(first))
+
+
+class NextSentenceHead(nn.Module):
+    """Does the second text follow the first? First tokens (N, E) -> logits (N, 2), "yes" first."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.pooler = Pooler(d_model)
+        self.choice = nn.Linear(d_model, 2)
+        normal_(self)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return self.choice(self.pooler(first))
 
 
 class MaskedLMHead(nn.Module):

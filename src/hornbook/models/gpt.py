@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hornbook.nn.attention import SelfAttention
 from hornbook.nn.feedforward import FeedForward
 from hornbook.nn.init import normal_, scale_residual_
-from hornbook.nn.layout import Layout
+from hornbook.nn.layout import Layout, check_fits
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,12 @@ class GPT(nn.Module):
         scale_residual_(residual, n_residuals=2 * config.n_layers)
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        x = self.dropout(self.tokens(tokens) + self.positions(layout.positions()))
-        for block in self.blocks:
-            x = block(x, layout)
-        return self.norm(x)
+        """Raises ConfigError when a document is longer than the context."""
+        return self.upper(self.lower(tokens, layout, 0), layout, 0)
 
     def lower(self, tokens: Tensor, layout: Layout, n: int) -> Tensor:
         """The hidden states after the first `n` blocks: what a frozen lower part computes once."""
+        check_fits(layout, self.config.context_length)
         x = self.dropout(self.tokens(tokens) + self.positions(layout.positions()))
         for block in self.blocks[:n]:
             x = block(x, layout)

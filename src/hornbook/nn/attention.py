@@ -59,6 +59,25 @@ class SelfAttention(nn.Module):
         return self.out(mixed.flatten(-2))
 
 
+class CrossAttention(nn.Module):
+    """Every token looks at all tokens of another text. Queries (..., E), memory (..., E)."""
+
+    def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        head_width(d_model, n_heads)
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.q = nn.Linear(d_model, d_model)
+        self.kv = nn.Linear(d_model, 2 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, layout: Layout, memory: Tensor, memory_layout: Layout) -> Tensor:
+        q = self.q(x).unflatten(-1, (self.n_heads, -1))
+        k, v = self.kv(memory).unflatten(-1, (2, self.n_heads, -1)).unbind(-3)
+        dropout = self.dropout if self.training else 0.0
+        return self.out(layout.attend_to(memory_layout, q, k, v, dropout=dropout).flatten(-2))
+
+
 def head_width(d_model: int, n_heads: int) -> int:
     """d_model / n_heads. Raises ConfigError with the nearest that work when it is not whole."""
     if n_heads < 1 or d_model % n_heads:

@@ -14,7 +14,8 @@ def normal_(module: nn.Module, std: float = 0.02) -> None:
             nn.init.zeros_(part.bias)
         if isinstance(part, nn.LayerNorm):
             nn.init.ones_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
 
 def scale_residual_(outputs: list[nn.Linear], n_residuals: int, std: float = 0.02) -> None:

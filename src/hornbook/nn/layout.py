@@ -10,7 +10,7 @@ A model is the same code for both: it asks the layout for positions, attention a
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,15 @@ class Layout(Protocol):
         """
         ...
 
+    def attend_to(
+        self, memory: Any, q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0
+    ) -> Tensor:
+        """Attention of each document to the one of the same number in `memory`, a layout as this.
+
+        q: (..., H, D) lies as this layout; k and v: (..., H, D) as the memory's.
+        """
+        ...
+
     def first(self, hidden: Tensor) -> Tensor:
         """Each document's first token: (..., E) -> (N, E)."""
         ...
@@ -76,9 +85,9 @@ def rectangle(
     v: Tensor,
     may_look: Tensor | None,
     *,
-    causal: bool,
-    window: int | None,
-    dropout: float,
+    causal: bool = False,
+    window: int | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attention of documents of one length. q: (N, T, H, D); k and v: (N, S, G, D) -> as q.
 
@@ -88,6 +97,7 @@ def rectangle(
     n_queries, n_keys = q.shape[1], k.shape[1]
     if window is not None and window >= n_keys - 1:
         window = None
+    causal = causal and n_queries > 1  # the last key's query may look at all
     only_causal = causal and window is None and may_look is None and n_queries == n_keys
     if (causal or window is not None) and not only_causal:
         keys = torch.arange(n_keys, device=q.device)
@@ -138,6 +148,12 @@ class Padded:
             itself = torch.eye(n, dtype=torch.bool, device=q.device)
             near = self.mask[:, None, None, :] | itself  # (B, 1, T, S)
         return rectangle(q, k, v, near, causal=causal, window=window, dropout=dropout)
+
+    def attend_to(
+        self, memory: Padded, q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0
+    ) -> Tensor:
+        real = None if memory._all_real else memory.mask[:, None, None, :]  # (B, 1, 1, S)
+        return rectangle(q, k, v, real, dropout=dropout)
 
     def first(self, hidden: Tensor) -> Tensor:
         return hidden[torch.arange(len(hidden)), self.mask.int().argmax(1)]
@@ -191,6 +207,19 @@ class Ragged:
             run = rectangle(q_, k_, v_, None, causal=causal, window=window, dropout=dropout)
             out.append(run.flatten(0, 1))
         return out[0] if len(out) == 1 else torch.cat(out)
+
+    def attend_to(
+        self, memory: Ragged, q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0
+    ) -> Tensor:
+        pairs = groupby(zip(self.lengths, memory.lengths, strict=True))
+        runs = [(t, s, len(list(group))) for (t, s), group in pairs]
+        at_q = q.split([t * n for t, _, n in runs])
+        at_k, at_v = (x.split([s * n for _, s, n in runs]) for x in (k, v))
+        out = []
+        for (t, s, n), q_, k_, v_ in zip(runs, at_q, at_k, at_v, strict=True):
+            q_, k_, v_ = q_.unflatten(0, (n, t)), k_.unflatten(0, (n, s)), v_.unflatten(0, (n, s))
+            out.append(rectangle(q_, k_, v_, None, dropout=dropout).flatten(0, 1))
+        return torch.cat(out)
 
     def first(self, hidden: Tensor) -> Tensor:
         starts = self._ends - torch.tensor(self.lengths, device=self.device)
