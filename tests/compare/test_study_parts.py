@@ -13,7 +13,7 @@ from hornbook.compare.advice import advise, recommend
 from hornbook.compare.cost import EnergyMeter, latencies, peak_bytes
 from hornbook.compare.examine import hardest, mislabelled
 from hornbook.compare.judge import Judge, Verdicts
-from hornbook.compare.prepare import command_of
+from hornbook.compare.prepare import command_of, prepare
 from hornbook.compare.schedule import Shares
 from hornbook.compare.settings import StudySettings
 from hornbook.compare.sources import Source, resolve, source_of
@@ -217,11 +217,24 @@ def test_energy_follows_the_work_and_asks_nobody(tmp_path, monkeypatch):
     lines = (tmp_path / "emissions.csv").read_text().splitlines()
     assert len(lines) == 3 and ",long," in lines[2]
     assert meter.stop().source == "none"  # nothing was begun
-    monkeypatch.setenv("HORNBOOK_COUNTRY", "NOR")
+    monkeypatch.setenv("HORNBOOK_COUNTRY", "nor")
+    meter = EnergyMeter(tmp_path / "emissions.csv")
     meter.start("clean")
     time.sleep(0.3)
     clean = meter.stop()
     assert clean.kg < clean.kwh * 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("XX", "three letters"), ("Germany", r"DEU \(Germany\)"), ("DEUT", "DEU"), ("N0R", "NOR")],
+)
+def test_an_unknown_country_is_refused_before_anything_is_read(given, meant, tmp_path, monkeypatch):
+    monkeypatch.setenv("HORNBOOK_COUNTRY", given)
+    with pytest.raises(ConfigError, match=f"(?s)HORNBOOK_COUNTRY is '{given}'.*{meant}"):
+        prepare("no such data", StudySettings(dataset="no such data"))
+    with pytest.raises(ConfigError, match="HORNBOOK_COUNTRY"):
+        EnergyMeter(tmp_path / "emissions.csv")
 
 
 def test_peak_memory_grows_with_what_is_held():

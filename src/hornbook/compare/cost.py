@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hornbook.errors import ConfigError
 from hornbook.records import EnergySource
 
 # codecarbon's own figure for a country that it doesn't know, gCO2e a kWh.
@@ -88,15 +90,42 @@ class Energy:
     source: EnergySource = "none"
 
 
+def country() -> str | None:
+    """HORNBOOK_COUNTRY, or None without it: whose electricity is used.
+
+    Raises ConfigError when it is no three-letter code that codecarbon has figures for.
+    """
+    given = os.environ.get("HORNBOOK_COUNTRY", "").strip()
+    if not given:
+        return None
+    from codecarbon.input import DataSource
+
+    known = DataSource().get_global_energy_mix_data()
+    if given.upper() in known:
+        return given.upper()
+    by_name = {str(entry["country_name"]).casefold(): code for code, entry in known.items()}
+    if close := get_close_matches(given.casefold(), list(by_name), n=1, cutoff=0.75):
+        meant = [by_name[close[0]]]
+    else:
+        meant = get_close_matches(given.upper(), list(known), n=3, cutoff=0.5)
+    near = ", ".join(f"{code} ({known[code]['country_name']})" for code in meant)
+    raise ConfigError(
+        f"HORNBOOK_COUNTRY is '{given}', of whose electricity nothing is known",
+        hint=(f"Did you mean {near}? " if near else "")
+        + "It is a country's three letters (ISO 3166), such as DEU; unset, the world's average.",
+    )
+
+
 class EnergyMeter:
     """Measures one stretch after another and adds a row for each to emissions.csv.
 
     HORNBOOK_COUNTRY, a three-letter code such as DEU, says how clean the electricity is; the
-    world's average is taken without it.
+    world's average is taken without it. Raises ConfigError for an unknown one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._country = country()
         self._tracker: Any = None
         # Looking at the hardware takes codecarbon two seconds, once: meanwhile the study begins.
         self._warm = threading.Thread(target=self._warm_up, daemon=True)
@@ -105,7 +134,7 @@ class EnergyMeter:
     def start(self, name: str) -> None:
         """Begin a stretch; `name` goes into the project_name column."""
         self._warm.join()
-        self._tracker = _tracker(name)
+        self._tracker = _tracker(name, self._country)
         self._tracker.start()
 
     def stop(self) -> Energy:
@@ -127,17 +156,16 @@ class EnergyMeter:
         return Energy(data.energy_consumed, data.emissions, _source(tracker))
 
     def _warm_up(self) -> None:
-        tracker = _tracker("warm-up")
+        tracker = _tracker("warm-up", self._country)
         tracker.start()
         tracker.stop()
 
 
-def _tracker(name: str) -> Any:
+def _tracker(name: str, country: str | None) -> Any:
     import codecarbon
 
     # It logs a line before it takes its log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-    country = os.environ.get("HORNBOOK_COUNTRY", "").strip().upper()
     place = (
         {"country_iso_code": country}
         if country

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hornbook.compare.cost import country
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.settings import StudyPlan, StudySettings
 from hornbook.compare.sources import Source, resolve
@@ -58,6 +59,7 @@ def prepare(
     from hornbook.nn.precision import choose_precision
 
     settings = with_resolved_techniques(settings)  # first: a wrong name is told before any reading
+    country()  # likewise a wrong one
     say(f"reading {settings.dataset}")
     dataset = dataset_from(data, settings)
     say(f"dividing {len(dataset.examples):,} texts")
