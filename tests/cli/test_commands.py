@@ -139,6 +139,17 @@ def test_a_users_mistake_is_told_without_a_traceback(
     assert found == code and said in err and "Traceback" not in err
 
 
+def test_a_run_that_dies_says_what_remains(hornbook, table, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hornbook.compare.study.write_outcome", full)
+    code, _, err = hornbook(
+        "compare", table, "--techniques", "majority", "--out", tmp_path / "run", "--quiet"
+    )
+    assert code == 1 and "No space" in err and "run --resume" in err
+
+
 def test_a_fault_of_ours_keeps_its_traceback_in_a_file(hornbook, monkeypatch):
     def broken():
         raise RuntimeError("a bolt is loose")

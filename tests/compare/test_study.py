@@ -334,6 +334,31 @@ def test_overwriting_loses_nothing_until_the_new_run_is_complete(tmp_path):
     assert open_study(out).summary.best == "words"
 
 
+def test_a_run_that_dies_or_in_which_nothing_finishes_says_where_the_older_one_is(
+    tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    hb.compare(dataset(), techniques=["majority"], out=out)
+    old = (out / "summary.json").read_bytes()
+    failed = hb.compare(dataset(), techniques=[fake("Crash")], out=out, overwrite=True)
+    assert failed.summary.best is None
+    kept = tmp_path / "run.previous" / "summary.json"
+    assert kept.read_bytes() == old
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hornbook.compare.study.write_outcome", full)
+        with pytest.raises(OSError, match="No space") as caught:
+            hb.compare(dataset(), techniques=["majority"], out=out, overwrite=True)
+    assert any("run.previous" in note for note in caught.value.__notes__)
+    assert any("run --resume" in note for note in caught.value.__notes__)
+    assert kept.read_bytes() == old
+    hb.compare(out, resume=True)
+    assert not kept.exists()
+
+
 def test_a_foreign_folder_is_never_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(StudyError, match="no study"):

@@ -93,6 +93,7 @@ def command(
     from hornbook.cli import live, tables
     from hornbook.compare.settings import settings_asked
     from hornbook.compare.study import StudyInterrupted, compare
+    from hornbook.runs import previous
 
     asked = settings_asked(
         text=text,
@@ -125,6 +126,8 @@ def command(
         raise typer.Exit(130) from None
     tables.show_study(study, as_json)
     if not study.summary.leaderboard:
+        if kept := previous(study.folder):
+            print(f"The run that was there before is in {kept}", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -54,6 +54,7 @@ def run() -> None:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"  hint: {error.hint}", file=sys.stderr)
+        _print_notes(error)
         if os.environ.get("HORNBOOK_DEBUG"):
             traceback.print_exc()
         sys.exit(error.exit_code)
@@ -65,7 +66,13 @@ def run() -> None:
             raise
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         print(f"  hint: {_advice(error)}", file=sys.stderr)
+        _print_notes(error)
         sys.exit(1)
+
+
+def _print_notes(error: Exception) -> None:
+    for note in getattr(error, "__notes__", []):
+        print(f"  {note}", file=sys.stderr)
 
 
 def _advice(error: Exception) -> str:

@@ -60,9 +60,7 @@ class StudyInterrupted(KeyboardInterrupt):
     """Ctrl-C during a study: what had finished is judged and written, and `study` opens it."""
 
     def __init__(self, study: Study) -> None:
-        self.resume = f"Go on with it: hornbook compare {shlex.quote(str(study.folder))} --resume"
-        if kept := previous(study.folder):
-            self.resume += f"\nThe run that was there before is in {kept}"
+        self.resume = "\n".join(_what_remains(study.folder))
         super().__init__(self.resume)
         self.study = study
 
@@ -198,7 +196,20 @@ def compare(
         else:
             begin(folder, prepared)
     with locked(folder.path):
-        return _run(folder, listener, start)
+        try:
+            return _run(folder, listener, start)
+        except Exception as error:
+            for line in _what_remains(folder.path):
+                error.add_note(line)
+            raise
+
+
+def _what_remains(folder: Path) -> list[str]:
+    """Sentences for one whose study has ended early: what to do, and where older work is."""
+    lines = [f"Go on with it: hornbook compare {shlex.quote(str(folder))} --resume"]
+    if kept := previous(folder):
+        lines.append(f"The run that was there before is in {kept}")
+    return lines
 
 
 def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
@@ -229,7 +240,8 @@ def _run(folder: StudyFolder, listener: Listener, start: float) -> Study:
     study = Study(folder.path, sources)
     if interrupted:
         raise StudyInterrupted(study)
-    drop_previous(folder.path)
+    if study.summary.best is not None:  # a run in which nothing finished replaces none
+        drop_previous(folder.path)
     return study
 
 
