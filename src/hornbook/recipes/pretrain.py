@@ -67,7 +67,8 @@ def pretrain(
         accelerator,
     ):
         share = max(0.02, 1 / (step.number + 1))
-        average += share * (step.loss - average)
+        if not step.refused:
+            average += share * (step.loss - average)
         if step.number % 5 == 0:
             epoch = 1 + step.number // steps_per_epoch
             report(f"pretraining, epoch {epoch}, loss {average:.2f}")
