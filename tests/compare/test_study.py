@@ -385,6 +385,18 @@ def test_a_damaged_model_says_so(study, tmp_path, damaged):
         Study(folder, study._trusted.values()).technique("words")
 
 
+@pytest.mark.parametrize("part", ["slope", "bias", "thresholds"])
+def test_a_decision_for_other_labels_says_so(study, tmp_path, part):
+    folder = tmp_path / "copy"
+    shutil.copytree(study.folder, folder)
+    path = folder / "techniques" / "majority" / "repeat-0" / "model" / "decision.json"
+    decision = json.loads(path.read_text())
+    decision[part].append(1.0)
+    path.write_text(json.dumps(decision))
+    with pytest.raises(CheckpointError, match="not for the 3 labels"):
+        Study(folder).technique("majority")
+
+
 def test_damaged_scores_say_so(study, tmp_path):
     path = tmp_path / "scores.safetensors"
     path.write_bytes(StudyFolder(study.folder).run("words", 0).test_scores.read_bytes()[:200])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hornbook.compare import linear_search
@@ -195,6 +197,28 @@ def test_a_damaged_model_is_named(tmp_path):
     technique.save(tmp_path)
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        TfidfLogreg.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["word lost", "word twice", "label lost", "rows lost", "idf"])
+def test_parts_of_a_model_that_do_not_fit_are_named(tmp_path, damage):
+    technique, _, _ = fitted(TfidfLogreg)
+    technique.save(tmp_path)
+    arrays = load_file(tmp_path / "weights.safetensors")
+    features = json.loads((tmp_path / "features.json").read_text())
+    if damage == "word lost":
+        features["vocabularies"][0].pop()
+    elif damage == "word twice":
+        features["vocabularies"][0][0] = features["vocabularies"][0][1]
+    elif damage == "label lost":
+        arrays["offsets"] = arrays["offsets"][1:]
+    elif damage == "rows lost":
+        arrays["weights"] = np.ascontiguousarray(arrays["weights"][1:])
+    else:
+        arrays["idf.0"] = arrays["idf.0"][1:]
+    save_file(arrays, tmp_path / "weights.safetensors")
+    (tmp_path / "features.json").write_text(json.dumps(features))
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         TfidfLogreg.load(tmp_path)
 

@@ -52,12 +52,27 @@ class LinearModel:
             text = (folder / "features.json").read_text(encoding="utf-8")
             features = Tfidf.from_json(text, idf)
             weights, offsets = arrays["weights"], arrays["offsets"]
+            _check_fit(features, weights, offsets)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the saved linear model in {folder} cannot be read: {error}",
                 hint="Its files are incomplete or corrupt; fit the technique again.",
             ) from error
         return cls(features, weights, offsets)
+
+
+def _check_fit(features: Tfidf, weights: np.ndarray, offsets: np.ndarray) -> None:
+    """Raises ValueError where the parts of a saved model are not of one model."""
+    sizes = [len(vocabulary) for vocabulary in features.vocabularies]
+    if [idf.shape for idf in features.idf] != [(n,) for n in sizes]:
+        shapes = [idf.shape for idf in features.idf]
+        raise ValueError(f"vocabularies of {sizes} entries have frequencies of shapes {shapes}")
+    if any(len(set(v)) != len(v) for v in features.vocabularies):
+        raise ValueError("an entry stands twice in a vocabulary")
+    if offsets.ndim != 1 or weights.shape != (sum(sizes), len(offsets)):
+        raise ValueError(
+            f"weights {weights.shape} fit neither {sum(sizes)} features nor offsets {offsets.shape}"
+        )
 
 
 def fit_one_vs_rest(

@@ -64,7 +64,8 @@ class Predictor:
                 )
             source = Source(saved.technique, saved.spec)
         problem = Problem(tuple(saved.label_names), saved.multi_label, saved.label_descriptions)
-        return cls(saved.technique, _load(source, folder), _decision(folder), problem)
+        decision = _decision(folder, problem)
+        return cls(saved.technique, _load(source, folder), decision, problem)
 
     def predict(self, texts: Sequence[str | Document]) -> list[str] | list[list[str]]:
         """Each text's label; where the problem is multi-label, each text's list of labels."""
@@ -159,14 +160,23 @@ def _read_saved(path: Path) -> SavedTechnique:
         ) from error
 
 
-def _decision(folder: Path) -> Decision:
+def _decision(folder: Path, problem: Problem) -> Decision:
+    path = folder / "decision.json"
     try:
-        return Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
+        decision = Decision.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{folder / 'decision.json'} cannot be read: {error}",
+            f"{path} cannot be read: {error}",
             hint="The model folder is incomplete; fit the technique again.",
         ) from error
+    calibration = decision.calibration
+    sizes = {v.shape for v in (calibration.slope, calibration.bias, decision.thresholds)}
+    if sizes != {(problem.n_labels,)} or decision.multi_label != problem.multi_label:
+        raise CheckpointError(
+            f"{path} is not for the {problem.n_labels} labels that technique.json names",
+            hint="The model folder was changed; fit the technique again.",
+        )
+    return decision
 
 
 def _load(source: Source, folder: Path) -> Technique:

@@ -16,6 +16,7 @@ from hornbook.compare.parts import read_settings
 from hornbook.compare.technique import Context, HeldOut
 from hornbook.data.examples import Document, Labelled
 from hornbook.embeddings.encoder import TextEncoder
+from hornbook.errors import CheckpointError
 from hornbook.interop.huggingface import read_weights, write_weights
 
 NEIGHBOURS = (5, 10, 20, 40)
@@ -89,7 +90,14 @@ class EmbedKnn:
     def load(cls, folder: Path) -> EmbedKnn:
         arrays = read_weights(folder / "neighbours.safetensors")
         k = int(read_settings(folder / "neighbours.json", "k")["k"])
-        return cls(load_encoder(folder), arrays["vectors"].numpy(), arrays["targets"].numpy(), k)
+        vectors, targets = arrays["vectors"].numpy(), arrays["targets"].numpy()
+        if vectors.ndim != 2 or targets.ndim != 2 or len(vectors) != len(targets):
+            raise CheckpointError(
+                f"{folder / 'neighbours.safetensors'} holds vectors {vectors.shape} and targets "
+                f"{targets.shape}, which do not fit each other",
+                hint="The saved model was changed; fit the technique again.",
+            )
+        return cls(load_encoder(folder), vectors, targets, k)
 
 
 def vote(
