@@ -70,6 +70,9 @@ def test_a_users_file_is_not_run_to_learn_its_name(tmp_path):
     path.write_text("class Mine(\n")
     with pytest.raises(ConfigError, match="not Python"):
         source_of(f"{path}:Mine")
+    path.write_text("class Mine:\n    name = 'lora'\n")
+    with pytest.raises(ConfigError, match=r"(?s)like a technique that is built in.*'my-lora'"):
+        source_of(f"{path}:Mine")
     with pytest.raises(UnknownNameError, match="no class Mind"):
         path.write_text("class Mine: pass\n")
         source_of(f"{path}:Mind")

@@ -57,7 +57,7 @@ def resolve(specs: Iterable[str]) -> list[Source]:
     """The techniques named, in the order in which a study runs them; all when none is named.
 
     Raises UnknownNameError for an unknown name or class, ConfigError for a file that is missing or
-    broken, or for two techniques of one name.
+    broken, or for two techniques of one name (a user's own named like one that is built in, too).
     """
     sources = [source_of(spec) for spec in specs] or [source_of(name) for name in TECHNIQUES]
     names = [source.name for source in sources]
@@ -108,6 +108,11 @@ def _user_source(path: Path, attribute: str) -> Source:
         raise ConfigError(
             f"the name {name!r} of {path}:{attribute} cannot name a folder",
             hint="Use lower case letters, digits and hyphens.",
+        )
+    if name in TECHNIQUES:
+        raise ConfigError(
+            f"{path}:{attribute} is named '{name}', like a technique that is built in",
+            hint=f"Give the class another name, say name = 'my-{name}'.",
         )
     return Source(
         name, f"{path.resolve()}:{attribute}", runs_last=constants.get("needs_members") is True
