@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, cast
 from hornbook.data.rows import COMPRESSIONS, decode
 from hornbook.errors import DataError
 
-LONGEST = 1 << 22  # characters of a document: a longer text is cut at a line's end
-PIECE = 1 << 20  # bytes read at once
+LONGEST = 1 << 20  # characters of a document: a longer text is cut at a line's end
+PIECE = 1 << 19  # bytes read at once
 _BREAK = re.compile(r"\S\n(?=\S)")  # where tokenizers that split at spaces don't look across
 
 

@@ -102,7 +102,7 @@ def encode_groups(
     try:
         for group in groups:
             under_way.append((group, pool.submit(_encode, group)))
-            if len(under_way) > 3 * jobs:
+            if len(under_way) > 2 * jobs:
                 done, ids = under_way.popleft()
                 yield done, ids.result()
         while under_way:
