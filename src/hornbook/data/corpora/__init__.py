@@ -31,6 +31,11 @@ CORPORA = Registry(
         "tinyshakespeare": _HERE + "tinyshakespeare:load",
         "the_verdict": _HERE + "the_verdict:load",
         "pydocs": _HERE + "pydocs:load",
+        "pycode": _HERE + "pycode:load",
+        "openwebtext": _HERE + "openwebtext:load",
+        "fineweb-edu": _HERE + "fineweb_edu:load",
+        "tiny-textbooks": _HERE + "tiny_textbooks:load",
+        "codeparrot": _HERE + "codeparrot:load",
     },
 )
 

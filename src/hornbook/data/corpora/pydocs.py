@@ -32,12 +32,16 @@ def load(validation_share: float = 0.1) -> Corpus:
     """
     texts = list(_documents(Path(sysconfig.get_paths()["stdlib"])))
     if len(texts) < 10:
-        raise UnavailableError(
-            "this Python came without the sources of its standard library",
-            hint="Use your own text, or another Python.",
-        )
+        raise no_sources()
     return by_document(
         CARD.name, lambda: iter(texts), validation_share, source=CARD.source, licence=CARD.licence
+    )
+
+
+def no_sources() -> UnavailableError:
+    return UnavailableError(
+        "this Python came without the sources of its standard library",
+        hint="Use your own text, or another Python.",
     )
 
 
