@@ -126,7 +126,7 @@ def test_the_advice_prefers_the_cheapest_of_those_that_tie():
         row("embed-logreg", 0.86, False, 10),
     ]
     assert recommend(board) == "tfidf-svm"
-    advice = advise(board)
+    advice = advise(board, 3)
     assert advice.startswith("Use tfidf-svm: micro-F1 0.885") and "20s" in advice
     assert "finetune scores 0.890" in advice and "2m 00s" in advice
     assert "no neural" not in advice
@@ -134,11 +134,32 @@ def test_the_advice_prefers_the_cheapest_of_those_that_tie():
 
 def test_the_advice_says_when_no_neural_technique_beats_the_linear_one():
     board = [row("tfidf-svm", 0.89, True, 20), row("finetune", 0.87, False, 120)]
-    assert "no neural technique beats tfidf-svm (0.890) here" in advise(board)
-    assert "finetune, reaches 0.870" in advise(board)
-    assert "ahead of all others" in advise(board)
-    assert recommend([]) is None and "No technique finished" in advise([])
-    assert advise(board[:1]).startswith("Only tfidf-svm finished")
+    assert advise(board, 2).endswith(
+        "It is ahead of finetune (0.870) beyond chance; no neural technique beats tfidf-svm here."
+    )
+    board.insert(1, row("tfidf-logreg", 0.88, False, 9))
+    assert advise(board, 3).endswith(
+        "It is ahead of all others beyond chance; the next, tfidf-logreg, reaches 0.880; no neural "
+        "technique beats tfidf-svm (0.890) here: the best of them, finetune, reaches 0.870."
+    )
+    assert recommend([]) is None and "No technique finished" in advise([], 2)
+    assert advise(board[:1], 2).startswith("Only tfidf-svm finished")
+    assert advise(board[:1], 1).startswith("tfidf-svm ran alone")
+
+
+def test_the_advice_on_equal_scores_speaks_of_no_lead():
+    slow, quick = row("lora", 0.9, True, 50, 9.0), row("embed-knn", 0.9, True, 2, 12.0)
+    assert advise([slow, quick], 2).endswith(
+        "lora scores the same, but takes 50s to fit though only 9.0 ms a text."
+    )
+    assert "none scores higher and none that ties with it is cheaper" in advise([quick, slow], 2)
+    alike = row("zero-shot", 0.895, True, 2, 5.0)
+    assert advise([quick, alike], 2).endswith(
+        "a lead that may be chance, and takes as long to fit."
+    )
+    linear = row("tfidf-svm", 0.9, True, 1)
+    others = [row("tfidf-logreg", 0.9, True, 2), row("lora", 0.9, False, 50)]
+    assert advise([linear, *others], 3).endswith("the best of them, lora, equals it.")
 
 
 def test_the_floor_is_not_advised_because_the_test_texts_are_few():
@@ -148,11 +169,13 @@ def test_the_floor_is_not_advised_because_the_test_texts_are_few():
         row("majority", 0.5, True, 0),
     ]
     assert recommend(board) == "tfidf-svm"
-    assert "not even majority" in advise(board) and "Use tfidf-svm" in advise(board)
-    assert advise([board[0], board[2]]).startswith("Use lora: ")
-    assert "cheapest" not in advise([board[0], board[2]])
-    leads = [row("majority", 0.9, True, 0), row("lora", 0.8, True, 50)]
-    assert recommend(leads) == "majority" and "not even" not in advise(leads)
+    assert "not even majority" in advise(board, 3) and "Use tfidf-svm" in advise(board, 3)
+    assert advise([board[0], board[2]], 2).startswith("Use lora: ")
+    assert "cheaper" not in advise([board[0], board[2]], 2)
+    for f1 in (0.8, 0.9):
+        leads = [row("majority", 0.9, True, 0), row("lora", f1, True, 50)]
+        assert recommend(leads) == "majority"
+        assert advise(leads, 2).startswith("No technique beats majority, which reads no text")
 
 
 def judge(labels: list[str]) -> Judge:

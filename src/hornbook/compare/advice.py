@@ -29,13 +29,16 @@ def recommend(leaderboard: Sequence[LeaderboardRow]) -> str | None:
     return _cheapest(leaderboard).technique if leaderboard else None
 
 
-def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
-    """Two plain sentences with numbers on which technique to use, and what the others add."""
+def advise(leaderboard: Sequence[LeaderboardRow], n_techniques: int) -> str:
+    """Two plain sentences with numbers on which technique to use, and what the others add.
+
+    n_techniques: how many the study was asked to run, finished or not.
+    """
     if not leaderboard:
         return (
             "No technique finished, so there is nothing to advise; the reasons stand beside each."
         )
-    leader = leaderboard[0]
+    leader, *others = leaderboard
     tied = [row for row in leaderboard if row.ties_with_leader]
     chosen = _cheapest(leaderboard)
     numbers = (
@@ -43,27 +46,50 @@ def advise(leaderboard: Sequence[LeaderboardRow]) -> str:
         f"{chosen.ci_high:.3f}), fitted in {format_duration(chosen.fit_seconds)}, "
         f"{_milliseconds(chosen.p50_ms)} a text"
     )
-    if len(leaderboard) == 1:
+    if not others:
+        if n_techniques == 1:
+            return f"{chosen.technique} ran alone, with nothing to compare it with: {numbers}."
         return f"Only {chosen.technique} finished: {numbers}."
-    if len(tied) == 1:
-        second = leaderboard[1]
-        first = f"Use {chosen.technique}: {numbers}."
-        then = (
-            f"It is ahead of all others beyond chance; the next, {second.technique}, "
-            f"reaches {second.micro_f1:.3f}"
+    if chosen.technique == _FLOOR:
+        return (
+            f"No technique beats {_FLOOR}, which reads no text: {numbers}. The texts are too few, "
+            "or say little about their labels, or the budget is too small to learn from them."
         )
+    use = f"Use {chosen.technique}: {numbers}"
+    if len(tied) == 1:
+        then = _ahead_of(others)
     elif chosen is leader:
-        cheapest = "" if _floor_ties(tied) else " and is the cheapest of those that tie"
-        first = f"Use {chosen.technique}: {numbers}; it leads{cheapest}."
+        use += "; none scores higher" if _same(leader, tied[1]) else "; it leads"
+        use += "" if _floor_ties(tied) else " and none that ties with it is cheaper"
         then = f"{_listed([row.technique for row in tied[1:]])} cannot be told apart from it"
     else:
-        first = f"Use {chosen.technique}: {numbers}."
-        then = (
-            f"{leader.technique} scores {leader.micro_f1:.3f}, a lead that may be chance, but "
-            f"takes {format_duration(leader.fit_seconds)} to fit and "
-            f"{_milliseconds(leader.p50_ms)} a text"
-        )
-    return f"{first} {then}{_neural(leaderboard)}.{_warning(tied)}"
+        score = "the same" if _same(leader, chosen) else f"{leader.micro_f1:.3f}"
+        chance = "" if _same(leader, chosen) else ", a lead that may be chance"
+        then = f"{leader.technique} scores {score}{chance}{_dearer(leader, chosen)}"
+    return f"{use}. {then}{_neural(leaderboard, then)}.{_warning(tied)}"
+
+
+def _ahead_of(others: Sequence[LeaderboardRow]) -> str:
+    if len(others) == 1:
+        return f"It is ahead of {others[0].technique} ({others[0].micro_f1:.3f}) beyond chance"
+    return (
+        f"It is ahead of all others beyond chance; the next, {others[0].technique}, "
+        f"reaches {others[0].micro_f1:.3f}"
+    )
+
+
+def _dearer(leader: LeaderboardRow, chosen: LeaderboardRow) -> str:
+    """What the leader costs beside the cheaper one that ties with it."""
+    fit = format_duration(leader.fit_seconds)
+    if fit == format_duration(chosen.fit_seconds):
+        return ", and takes as long to fit"
+    joined = "and" if leader.p50_ms >= chosen.p50_ms else "though only"
+    return f", but takes {fit} to fit {joined} {_milliseconds(leader.p50_ms)} a text"
+
+
+def _same(one: LeaderboardRow, other: LeaderboardRow) -> bool:
+    """Whether a reader sees the same score."""
+    return f"{one.micro_f1:.3f}" == f"{other.micro_f1:.3f}"
 
 
 def _cheapest(leaderboard: Sequence[LeaderboardRow]) -> LeaderboardRow:
@@ -88,8 +114,8 @@ def _warning(tied: Sequence[LeaderboardRow]) -> str:
     )
 
 
-def _neural(leaderboard: Sequence[LeaderboardRow]) -> str:
-    """Say so when no neural technique reaches the linear one."""
+def _neural(leaderboard: Sequence[LeaderboardRow], said: str) -> str:
+    """Say so when no neural technique beats the linear one. said: what stands before it."""
     by_name = {row.technique: row for row in leaderboard}
     neural = [by_name[name] for name in _NEURAL if name in by_name]
     if _LINEAR not in by_name or not neural:
@@ -98,9 +124,12 @@ def _neural(leaderboard: Sequence[LeaderboardRow]) -> str:
     linear = by_name[_LINEAR]
     if best.micro_f1 > linear.micro_f1:
         return ""
+    if best.technique in said:
+        return f"; no neural technique beats {_LINEAR} here"
+    reached = "equals it" if _same(best, linear) else f"reaches {best.micro_f1:.3f}"
     return (
         f"; no neural technique beats {_LINEAR} ({linear.micro_f1:.3f}) here: the best of them, "
-        f"{best.technique}, reaches {best.micro_f1:.3f}"
+        f"{best.technique}, {reached}"
     )
 
 

@@ -74,14 +74,19 @@ class Judge:
         return asdict(replace(found, macro_f1=score(self.targets, predictions).macro_f1))
 
     def leaderboard(self, results: Sequence[TechniqueResult]) -> list[LeaderboardRow]:
-        """One row a technique that finished, best micro-F1 first, each tested against the first."""
+        """One row a technique that finished, each tested against the first.
+
+        Best micro-F1 first; where that is equal, best macro-F1.
+        """
         runs: dict[str, list[TechniqueResult]] = {}
         for result in results:
             if result.status == "ok":
                 runs.setdefault(result.technique, []).append(result)
         if not runs:
             return []
-        ranked = sorted(runs, key=lambda name: -_mean(runs[name], "micro_f1"))
+        ranked = sorted(
+            runs, key=lambda n: (-_mean(runs[n], "micro_f1"), -_mean(runs[n], "macro_f1"))
+        )
         counts = [
             np.stack(
                 [

@@ -62,7 +62,7 @@ def write_outcome(
         not_finished=[result for result in everything if result.status != "ok"],
         best=board[0].technique if board else None,
         recommended=recommend(board),
-        advice=advise(board),
+        advice=advise(board, len({result.technique for result in everything})),
         command=plan.command,
         seconds=seconds,
     )
