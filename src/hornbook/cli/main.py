@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hornbook import __version__
-from hornbook.cli import cache, compare, data, doctor, predict
+from hornbook.cli import cache, compare, data, doctor, predict, tokenizer
 from hornbook.errors import HornbookError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)
 app.add_typer(cache.app, name="cache")
 

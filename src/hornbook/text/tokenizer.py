@@ -85,6 +85,25 @@ class Tokenizer:
             raise KeyError(token)
         return found
 
+    def is_added(self, word: str) -> bool:
+        """Whether a word was given a token of its own."""
+        return word in self._added
+
+    @cached_property
+    def _added(self) -> frozenset[str]:
+        return frozenset(t.content for t in self.rust.get_added_tokens_decoder().values())
+
+    def spelled(self, token: int) -> str:
+        """A token as it reads in a text, its spaces included; "�" where it is part of a character.
+
+        Pieces that go on with a word keep their "##".
+        """
+        return (
+            self.rust.decoder.decode([self.tokens[token]])
+            if self.rust.decoder
+            else (self.tokens[token])
+        )
+
     def encode(
         self,
         texts: Sequence[str],
@@ -175,17 +194,21 @@ class Tokenizer:
     @cached_property
     def bytes_of(self) -> list[int]:
         """How many bytes of UTF-8 each token stands for, by id; none for special tokens."""
-        decoder = (self.description["decoder"] or {}).get("type")
         added = self.rust.get_added_tokens_decoder()
 
         def size(i: int, token: str) -> int:
             if i in self.special_ids:
                 return 0
-            if decoder == "ByteLevel" and i not in added and token != UNKNOWN_CHARACTER:
+            if self.is_byte_level and i not in added and token != UNKNOWN_CHARACTER:
                 return len(token)  # one character a byte
             return len(token.removeprefix("##").encode())
 
         return [size(i, token) for i, token in enumerate(self.tokens)]
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether tokens are pieces of UTF-8 with the space before a word, as GPT-2's are."""
+        return (self.description["decoder"] or {}).get("type") == "ByteLevel"
 
     def n_bytes(self, ids: Iterable[int]) -> int:
         """Bytes of the text that ids stand for, so that nats a token become bits a byte.
@@ -196,9 +219,21 @@ class Tokenizer:
         sizes = self.bytes_of
         return sum(sizes[i] for i in ids)
 
+    def can_add(self, word: str) -> bool:
+        """Whether a word may become a token of its own and still be decoded."""
+        return word.isascii() or not self.is_byte_level
+
     def with_tokens(self, words: Sequence[str]) -> Tokenizer:
-        """A copy that has these words as tokens of their own, also after a space, never inside of
-        longer words. Ids of before stay; new ones follow."""
+        """A copy in which these words are tokens of their own, but not inside of longer words.
+
+        Ids of before stay, new ones follow. Raises ConfigError for a word that a byte-level
+        tokenizer could not decode, since it takes the letters of an added token for bytes.
+        """
+        if other := [word for word in words if not self.can_add(word)]:
+            raise ConfigError(
+                f"cannot add {', '.join(other)}: a byte-level tokenizer can be given ASCII only",
+                hint="Leave these out, or train a vocabulary: hornbook tokenizer adapt.",
+            )
         rust = RustTokenizer.from_str(self.rust.to_str())
         rust.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in words])
         return Tokenizer(rust)

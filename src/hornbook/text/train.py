@@ -1,5 +1,8 @@
 """Train a tokenizer on a corpus of any size: the algorithms of the pages, run by a Rust library.
 
+Only characters, which need no speed, and unigram, which the library does worse, are learnt by their
+pages.
+
 Training keeps the different words of a text in memory, and what is found of each; a large corpus
 has ever new ones, which is how training runs out of memory. So at most `SAMPLE` bytes are read,
 evenly from the whole corpus: a vocabulary of tens of thousands does not get better by more.
@@ -15,13 +18,15 @@ from tokenizers import models, processors, trainers
 
 from hornbook.errors import ConfigError, DataError
 from hornbook.registry import Registry
-from hornbook.text import character, word
+from hornbook.text import character, unigram, word
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.tokenizer import BERT_SPECIALS, END_OF_TEXT, UNKNOWN_CHARACTER, Tokenizer
 from hornbook.text.wordpiece import bert_like, wrapped
 
 USUAL_SIZE = 8192  # tokens
 SAMPLE = 100_000_000  # bytes of text that a vocabulary is learnt from
+UNIGRAM_SAMPLE = 10_000_000  # bytes; its page counts words at about 1 MB a second
+UNIGRAM_WORDS = 40_000  # different words; a minute or so
 PIECE = 100_000  # characters: a longer document is read in pieces, cut between lines or words
 
 Texts = Callable[[], Iterable[str]]
@@ -53,11 +58,12 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Learn a vocabulary of at most `vocab_size` tokens from texts, which are read twice.
 
-    vocab_size: USUAL_SIZE where None, but all characters for "character". special: tokens that come first, END_OF_TEXT where None, BERT's for wordpiece. min_frequency:
-    how often a pair, and for word a word, has to occur. sample: bytes to learn from; a larger
-    corpus is read in part, evenly. say: told in sentences what was read, and when the text supports
-    fewer tokens than asked for. Raises UnknownNameError for the algorithm, DataError for a corpus
-    without text, ConfigError for a vocabulary smaller than its algorithm begins with.
+    vocab_size: USUAL_SIZE where None, but all characters for "character". special: tokens that come
+    first, END_OF_TEXT where None, BERT's for wordpiece. min_frequency: how often a pair, and for
+    word a word, has to occur. sample: bytes to learn from; a larger corpus is read in part, evenly.
+    say: told in sentences what was read, and when the text supports fewer tokens than asked for.
+    Raises UnknownNameError for the algorithm, DataError for a corpus without text, ConfigError for
+    a vocabulary smaller than its algorithm begins with.
     """
     learn = ALGORITHMS.load(algorithm)
     if special is None:
@@ -70,12 +76,14 @@ def train_tokenizer(
             f"a vocabulary of {vocab_size} is too small for {algorithm}",
             hint=f"It needs at least {least}: special tokens, and what every text is made of.",
         )
-    read = _sampled(texts, sample, say)
+    if algorithm == "unigram":
+        sample = min(sample, UNIGRAM_SAMPLE)
+    read = sampled(texts, sample, say)
     tokenizer: Tokenizer = learn(read, vocab_size, special=special, min_frequency=min_frequency)
     if tokenizer.vocab_size < vocab_size and algorithm != "character":
         say(
             f"The text supports {tokenizer.vocab_size:,} tokens, {vocab_size:,} were asked for: "
-            f"no further piece occurs {min_frequency} times."
+            "no further piece occurs often enough."
         )
     return tokenizer
 
@@ -137,16 +145,13 @@ def train_wordpieces(
 def train_unigram(
     texts: Iterable[str], vocab_size: int, *, special: Sequence[str], min_frequency: int = 2
 ) -> Tokenizer:
-    """The unigram model over the bytes of GPT-2's words."""
-    rust = byte_level(RustTokenizer(models.Unigram()))
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(special),
-        initial_alphabet=ALPHABET,
-        show_progress=False,
-    )
-    rust.train_from_iterator(texts, trainer)
-    return Tokenizer(rust)
+    """The unigram model over the bytes of GPT-2's words, by its page, from the frequent words.
+
+    The library's trainer takes a quarter more tokens for the same text (benchmarks/tokenizers.py):
+    in its seed, a word counts once however often it occurs.
+    """
+    n_words = max(UNIGRAM_WORDS, 2 * vocab_size)
+    return unigram.train(texts, vocab_size, special=special, n_words=n_words).tokenizer()
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -163,7 +168,7 @@ def train_byte_pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _sampled(texts: Texts, limit: int, say: Say) -> Iterator[str]:
+def sampled(texts: Texts, limit: int, say: Say) -> Iterator[str]:
     """Pieces of the texts, `limit` bytes of them at most, evenly from all of the corpus."""
     total = sum(len(text.encode(errors="replace")) for text in texts())
     if not total:

@@ -21,7 +21,7 @@ nothing is unknown and the algorithms can be compared on the same words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from pathlib import Path
@@ -34,7 +34,8 @@ from hornbook.text.suffix_array import repeated_substrings
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
 
 LONGEST = 16  # bytes of a piece
-NEVER = -1e9  # log probability of what text cannot be
+NEVER = -1e9  # log probability of a special token, which text cannot be
+Edges = list[list[tuple[int, str]]]  # by the place where a piece ends: its start, and the piece
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,12 @@ class Unigram:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, each word cut in its likeliest way."""
-        return [self._id_of[p] for word in words(text) for p in best_cut(word, self.log_p)[1]]
+        log_p = self.log_p
+        return [
+            self._id_of[piece]
+            for word in words(text)
+            for piece in best_cut(cuts(word, log_p), log_p)[1]
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, exactly; special tokens are left out."""
@@ -87,23 +93,26 @@ def train(
     special: Sequence[str] = (END_OF_TEXT,),
     keep: float = 0.75,
     n_seeds: int = 100_000,
+    n_words: int | None = None,
     listen: Callable[[Round], None] = lambda _: None,
 ) -> Unigram:
     """Learn a vocabulary of `vocab_size` tokens: special ones, 256 bytes, likely pieces.
 
-    keep: the share of pieces that a prune leaves. listen: called after each round of EM.
+    keep: the share of pieces that a prune leaves. n_seeds: pieces to begin with. n_words: how many
+    different words to learn from, the most frequent. listen: called after each round of EM.
     """
-    counts = count_words(texts)
+    counts = dict(count_words(texts).most_common(n_words))
     log_p = seed(counts, n_seeds)
     wanted = max(vocab_size - len(special), len(ALPHABET))
     while True:
+        edges_of = {word: cuts(word, log_p) for word in counts}
         for _ in range(2):
-            log_p, nats = em_step(counts, log_p)
+            log_p, nats = em_step(counts, edges_of, log_p)
         spelling = math.log(256) * sum(len(piece) + 1 for piece in log_p)
         listen(Round(len(log_p), nats, spelling))
         if len(log_p) <= wanted:
             break
-        log_p = prune(counts, log_p, max(wanted, int(keep * len(log_p))))
+        log_p = prune(counts, edges_of, log_p, max(wanted, int(keep * len(log_p))))
     return Unigram(dict(sorted(log_p.items(), key=lambda item: -item[1])), special)
 
 
@@ -122,7 +131,7 @@ def seed(counts: Mapping[str, int], n_seeds: int) -> dict[str, float]:
 
 
 def em_step(
-    counts: Mapping[str, int], log_p: Mapping[str, float]
+    counts: Mapping[str, int], edges_of: Mapping[str, Edges], log_p: Mapping[str, float]
 ) -> tuple[dict[str, float], float]:
     """One round of expectation and maximisation.
 
@@ -131,74 +140,82 @@ def em_step(
     expected = dict.fromkeys(log_p, 0.0)
     nats = 0.0
     for word, times in counts.items():
-        edges = cuts(word, log_p)
-        n = len(word)
-        ahead = [0.0] + [NEVER] * n  # log of the sum over all ways from the start to here
-        for end in range(1, n + 1):
-            ahead[end] = _log_sum([ahead[start] + log_p[piece] for start, piece in edges[end]])
-        behind = [NEVER] * n + [0.0]  # ... and from here to the end
-        ways: list[list[float]] = [[] for _ in word]
-        for end in range(n, 0, -1):
-            if end < n:
-                behind[end] = _log_sum(ways[end])
+        edges = edges_of[word]
+        ahead = [0.0]  # log of the sum over all ways from the start to here
+        for into in edges[1:]:
+            ahead.append(_log_sum([ahead[start] + log_p[piece] for start, piece in into]))
+        nats -= times * ahead[-1]
+        onward: list[list[float]] = [[] for _ in word]  # logs of ways from here to the end
+        behind = 0.0
+        for end in range(len(word), 0, -1):
+            if end < len(word):
+                behind = _log_sum(onward[end])
             for start, piece in edges[end]:
-                ways[start].append(behind[end] + log_p[piece])
-                through = ahead[start] + log_p[piece] + behind[end]
-                expected[piece] += times * math.exp(through - ahead[n])
-        nats -= times * ahead[n]
+                way = log_p[piece] + behind
+                onward[start].append(way)
+                expected[piece] += times * math.exp(ahead[start] + way - ahead[-1])
     return _shares(expected), nats
 
 
-def prune(counts: Mapping[str, int], log_p: Mapping[str, float], n_kept: int) -> dict[str, float]:
+def prune(
+    counts: Mapping[str, int],
+    edges_of: Mapping[str, Edges],
+    log_p: Mapping[str, float],
+    n_kept: int,
+) -> dict[str, float]:
     """Keep the `n_kept` pieces without which the text would get least likely, and every byte."""
     frequency = dict.fromkeys(log_p, 0)
     for word, times in counts.items():
-        for piece in best_cut(word, log_p)[1]:
+        for piece in best_cut(edges_of[word], log_p)[1]:
             frequency[piece] += times
     loss = {
-        piece: frequency[piece] * (log_p[piece] - best_cut(piece, log_p, without=piece)[0])
-        for piece in log_p
+        piece: n * (log_p[piece] - best_cut(cuts(piece, log_p), log_p, without=piece)[0])
+        for piece, n in frequency.items()
         if len(piece) > 1
     }
     kept = nlargest(n_kept - len(ALPHABET), loss, key=lambda piece: (loss[piece], piece))
     return {piece: log_p[piece] for piece in [*ALPHABET, *kept]}
 
 
-def best_cut(
-    word: str, log_p: Mapping[str, float], *, without: str | None = None
-) -> tuple[float, list[str]]:
-    """The likeliest way to cut a word (Viterbi): its log probability in nats, and its pieces.
-
-    Of equal ways the one with the longer last piece is taken.
-    """
-    best = [0.0] + [-math.inf] * len(word)
-    last = [0] * (len(word) + 1)
-    for end, edges in enumerate(cuts(word, log_p)):
-        for start, piece in edges:
-            if piece != without and best[start] + log_p[piece] > best[end]:
-                best[end] = best[start] + log_p[piece]
-                last[end] = start
-    pieces: list[str] = []
-    end = len(word)
-    while end:
-        pieces.append(word[last[end] : end])
-        end = last[end]
-    return best[-1], pieces[::-1]
-
-
-def cuts(word: str, log_p: Mapping[str, float]) -> list[list[tuple[int, str]]]:
-    """For each place in a word, the pieces that may end there and where they start."""
+def cuts(word: str, pieces: Container[str]) -> Edges:
+    """For each place in a word, the pieces that may end there, and where they begin."""
     return [
         [
             (start, piece)
             for start in range(max(end - LONGEST, 0), end)
-            if (piece := word[start:end]) in log_p
+            if (piece := word[start:end]) in pieces
         ]
         for end in range(len(word) + 1)
     ]
 
 
+def best_cut(
+    edges: Edges, log_p: Mapping[str, float], *, without: str | None = None
+) -> tuple[float, list[str]]:
+    """The likeliest way to cut a word (Viterbi): its log probability in nats, and its pieces.
+
+    Of equal ways the one whose last piece is longer is taken.
+    """
+    best = [0.0]
+    last: list[tuple[int, str]] = [(0, "")]
+    for into in edges[1:]:
+        highest, chosen = -math.inf, (0, "")
+        for start, piece in into:
+            if best[start] + log_p[piece] > highest and piece != without:
+                highest, chosen = best[start] + log_p[piece], (start, piece)
+        best.append(highest)
+        last.append(chosen)
+    pieces: list[str] = []
+    place = len(edges) - 1
+    while place:
+        place, piece = last[place]
+        pieces.append(piece)
+    return best[-1], pieces[::-1]
+
+
 def _log_sum(logs: Sequence[float]) -> float:
+    if len(logs) == 1:
+        return logs[0]
     largest = max(logs)
     return largest + math.log(sum([math.exp(log - largest) for log in logs]))
 
