@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hornbook.errors import CheckpointError, ConfigError
-from hornbook.interop.huggingface import load_modern_gpt, save_modern_gpt
+from hornbook.interop.huggingface import load_model, save_model
 from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
 from hornbook.nn.init import scale_residual_
 from hornbook.nn.layout import Padded, Ragged
@@ -42,7 +42,7 @@ def shaken(config: ModernGPTConfig) -> ModernGPT:
 @pytest.mark.parametrize("logit_cap", [15.0, None])
 def test_equals_transformers_both_ways(tmp_path, batch, n_kv_heads, logit_cap):
     ours = shaken(replace(CONFIG, n_kv_heads=n_kv_heads, logit_cap=logit_cap, rotary_base=500.0))
-    save_modern_gpt(tmp_path, ours)
+    save_model(tmp_path, ours)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert type(theirs).__name__ == "NanoChatForCausalLM"
     tokens, mask = batch
@@ -53,7 +53,7 @@ def test_equals_transformers_both_ways(tmp_path, batch, n_kv_heads, logit_cap):
     torch.testing.assert_close(ragged, expected[mask], atol=1e-5, rtol=0)
 
     theirs.save_pretrained(tmp_path / "back")
-    back = load_modern_gpt(tmp_path / "back").eval()
+    back = load_model(tmp_path / "back").eval()
     assert back.config == replace(ours.config, n_kv_heads=n_kv_heads or 4)
     again = back.logits(back(tokens[mask], Ragged(LENGTHS)))
     assert torch.equal(again, ragged)
@@ -106,7 +106,7 @@ def test_a_document_longer_than_the_context_is_refused():
 def test_a_width_that_does_not_divide_names_the_nearest():
     with pytest.raises(ConfigError) as caught:
         ModernGPT(replace(CONFIG, d_model=100, n_heads=6))
-    assert "n_heads [4, 5], or d_model [96, 102]" in caught.value.hint
+    assert "n_heads [5, 10], or d_model [96, 102]" in caught.value.hint
     with pytest.raises(ConfigError, match="multiple of n_kv_heads"):
         ModernGPT(replace(CONFIG, n_kv_heads=3))
     with pytest.raises(ConfigError, match="pairs of features"):
@@ -114,8 +114,8 @@ def test_a_width_that_does_not_divide_names_the_nearest():
 
 
 def test_a_config_that_asks_for_more_is_refused(tmp_path):
-    save_modern_gpt(tmp_path, ModernGPT(CONFIG))
+    save_model(tmp_path, ModernGPT(CONFIG))
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"relu2"', '"silu"'))
     with pytest.raises(CheckpointError, match="hidden_act is 'silu', not 'relu2'"):
-        load_modern_gpt(tmp_path)
+        load_model(tmp_path)

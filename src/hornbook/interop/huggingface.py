@@ -15,11 +15,113 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hornbook import files
-from hornbook.errors import CheckpointError
-from hornbook.interop.names import Row, bert, gpt2, nanochat, to_ours, to_theirs
+from hornbook.errors import CheckpointError, ConfigError
+from hornbook.interop.names import (
+    Family,
+    Row,
+    bert,
+    bigram,
+    gpt2,
+    llama,
+    marian,
+    modernbert,
+    nanochat,
+    to_ours,
+    to_theirs,
+)
 from hornbook.models.bert import Bert
+from hornbook.models.bigram import Bigram
+from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.models.gpt import GPT
+from hornbook.models.llama import Llama
+from hornbook.models.modern_bert import ModernBert
 from hornbook.models.modern_gpt import ModernGPT
+from hornbook.tasks.masked_lm import MaskedLM
+from hornbook.tasks.next_sentence import BertPretraining
+
+FAMILIES: tuple[Family, ...] = (
+    bigram.FAMILY,
+    gpt2.FAMILY,
+    nanochat.FAMILY,
+    llama.FAMILY,
+    marian.FAMILY,
+    bert.MASKED_LM,
+    bert.PRETRAINING,
+    bert.ENCODER,
+    modernbert.MASKED_LM,
+    modernbert.ENCODER,
+)
+# What a model is on the outside -> its family. A trunk with heads is told by its trunk.
+_KINDS: dict[tuple[type, type | None], Family] = {
+    (Bigram, None): bigram.FAMILY,
+    (GPT, None): gpt2.FAMILY,
+    (ModernGPT, None): nanochat.FAMILY,
+    (Llama, None): llama.FAMILY,
+    (EncoderDecoder, None): marian.FAMILY,
+    (Bert, None): bert.ENCODER,
+    (ModernBert, None): modernbert.ENCODER,
+    (MaskedLM, Bert): bert.MASKED_LM,
+    (MaskedLM, ModernBert): modernbert.MASKED_LM,
+    (BertPretraining, Bert): bert.PRETRAINING,
+}
+
+
+def load_model(folder: Path) -> Any:
+    """Open any model folder of a family known here; its config.json says which it is.
+
+    Raises CheckpointError for a missing or corrupt file, another family, a setting that the family
+    cannot follow, or keys that do not fit, all of them listed.
+    """
+    config = _config(folder)
+    named = (config.get("architectures") or [None])[0]
+    of_type = [f for f in FAMILIES if f.model_type == config.get("model_type")]
+    fitting = [f for f in of_type if named in (None, f.architecture, *f.also)]
+    if not fitting:
+        raise CheckpointError(
+            f"{folder} holds a {named or config.get('model_type')!r}",
+            hint=f"Known: {', '.join(f.architecture for f in FAMILIES)}.",
+        )
+    return load_as(fitting[0], folder)
+
+
+def load_as(family: Family, folder: Path) -> Any:
+    """Open a folder as a family's model, whatever heads its config.json names.
+
+    Raises CheckpointError as `load_model` does.
+    """
+    return _filled(family, folder, read_folder(folder))
+
+
+def _filled(family: Family, folder: Path, weights: dict[str, Tensor]) -> Any:
+    theirs = read_config(folder, family=family.model_type)
+    try:
+        config = family.config_to_ours(theirs)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} does not say {error}", hint="Is it a whole config?"
+        ) from error
+    model = family.make(config)
+    fill(model, family.tidy(weights), family.table(config))
+    return model
+
+
+def save_model(folder: Path, model: Any) -> None:
+    """Write config.json and model.safetensors as transformers reads them.
+
+    model: a decoder, an encoder, `MaskedLM` or `BertPretraining` around one, or the
+    encoder-decoder. Raises ConfigError for anything else.
+    """
+    trunk = getattr(model, "trunk", None)
+    family = _KINDS.get((type(model), None if trunk is None else type(trunk)))
+    if family is None:
+        raise ConfigError(
+            f"a {type(model).__name__} has no folder format",
+            hint=f"These have: {', '.join(sorted({kind.__name__ for kind, _ in _KINDS}))}.",
+        )
+    config = family.config_to_theirs(model.config) | {"architectures": [family.architecture]}
+    write_config(folder, config)
+    theirs = to_theirs(model.state_dict(), family.table(model.config))
+    write_weights(folder / "model.safetensors", theirs)
 
 
 def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:
@@ -27,20 +129,9 @@ def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:
 
     Raises CheckpointError for a missing or corrupt file, another family, or keys that do not fit.
     """
-    config = read_config(folder, family="bert")
-    weights = {
-        name.removeprefix(bert.PREFIX): tensor
-        for name, tensor in read_weights(folder / "model.safetensors").items()
-    }
-    extras = {name: weights.pop(name) for name in list(weights) if _beside_the_encoder(name)}
-    extras = {name: tensor for name, tensor in extras.items() if name not in bert.IGNORED}
-    model = Bert(bert.config_to_ours(config))
-    fill(model, weights, bert.table(model.config.n_layers))
-    return model, extras
-
-
-def _beside_the_encoder(name: str) -> bool:
-    return name in bert.IGNORED or name.startswith(("pooler.", "cls.", "classifier."))
+    weights = read_folder(folder)
+    model = _filled(bert.ENCODER, folder, weights)
+    return model, {name: t for name, t in bert.bare(weights).items() if bert.beside(name)}
 
 
 def save_bert(folder: Path, model: Bert, extras: Mapping[str, Tensor] | None = None) -> None:
@@ -51,42 +142,13 @@ def save_bert(folder: Path, model: Bert, extras: Mapping[str, Tensor] | None = N
 
 
 def load_gpt2(folder: Path) -> GPT:
-    """Open a GPT-2. Raises CheckpointError as `load_bert` does."""
-    config = read_config(folder, family="gpt2")
-    weights = {
-        name.removeprefix(gpt2.PREFIX): tensor
-        for name, tensor in read_weights(folder / "model.safetensors").items()
-    }
-    weights = {
-        name: tensor
-        for name, tensor in weights.items()
-        if name not in gpt2.TIED and not name.endswith(gpt2.IGNORED_SUFFIXES)
-    }
-    model = GPT(gpt2.config_to_ours(config))
-    fill(model, weights, gpt2.table(model.config.n_layers))
-    return model
+    """Open a GPT-2. Raises CheckpointError as `load_model` does."""
+    return load_as(gpt2.FAMILY, folder)
 
 
 def save_gpt2(folder: Path, model: GPT) -> None:
-    """Write config.json and model.safetensors as transformers' GPT2Model reads them."""
-    write_config(folder, gpt2.config_to_theirs(model.config))
-    theirs = to_theirs(model.state_dict(), gpt2.table(model.config.n_layers))
-    write_weights(folder / "model.safetensors", theirs)
-
-
-def load_modern_gpt(folder: Path) -> ModernGPT:
-    """Open a NanoChat. Raises CheckpointError as `load_bert` does."""
-    config = nanochat.config_to_ours(read_config(folder, family="nanochat"))
-    model = ModernGPT(config)
-    fill(model, read_weights(folder / "model.safetensors"), nanochat.table(config))
-    return model
-
-
-def save_modern_gpt(folder: Path, model: ModernGPT) -> None:
-    """Write config.json and model.safetensors as transformers' NanoChatForCausalLM reads them."""
-    write_config(folder, nanochat.config_to_theirs(model.config))
-    theirs = to_theirs(model.state_dict(), nanochat.table(model.config))
-    write_weights(folder / "model.safetensors", theirs)
+    """Write config.json and model.safetensors as transformers' GPT2LMHeadModel reads them."""
+    save_model(folder, model)
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], table: list[Row]) -> None:
@@ -97,6 +159,16 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], table: list[Row]) -> N
 
 def read_config(folder: Path, *, family: str) -> dict[str, Any]:
     """A folder's config.json, refused with CheckpointError unless it is of the family."""
+    config = _config(folder)
+    if config.get("model_type") != family:
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes a '{config.get('model_type')}', not a '{family}'",
+            hint=f"Name a model of the family '{family}'.",
+        )
+    return config
+
+
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -106,16 +178,30 @@ def read_config(folder: Path, *, family: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}", hint="Fetch it again.") from error
-    if config.get("model_type") != family:
-        raise CheckpointError(
-            f"{path} describes a '{config.get('model_type')}', not a '{family}'",
-            hint=f"Name a model of the family '{family}'.",
-        )
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a JSON object", hint="Fetch it again.")
     return config
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     files.write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder, whether in one file or in several with an index."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.is_file():
+        return read_weights(folder / "model.safetensors")
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} is not an index: {error}", hint="Fetch it again."
+        ) from error
+    weights: dict[str, Tensor] = {}
+    for shard in sorted(shards):
+        weights |= read_weights(files.inside(folder, shard))
+    return weights
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

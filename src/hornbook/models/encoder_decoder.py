@@ -36,7 +36,6 @@ class EncoderDecoderConfig:
     d_model: int = 512
     d_ff: int = 2048
     dropout: float = 0.0
-    norm_epsilon: float = 1e-5
 
 
 class EncoderBlock(nn.Module):
@@ -45,9 +44,9 @@ class EncoderBlock(nn.Module):
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.attention = SelfAttention(config.d_model, config.n_heads, dropout=config.dropout)
-        self.norm_1 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
+        self.norm_1 = nn.LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, activation=F.relu)
-        self.norm_2 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
+        self.norm_2 = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
@@ -63,13 +62,13 @@ class DecoderBlock(nn.Module):
         self.attention = SelfAttention(
             config.d_model, config.n_heads, causal=True, dropout=config.dropout
         )
-        self.norm_1 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
+        self.norm_1 = nn.LayerNorm(config.d_model)
         self.source_attention = CrossAttention(
             config.d_model, config.n_heads, dropout=config.dropout
         )
-        self.norm_2 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
+        self.norm_2 = nn.LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, activation=F.relu)
-        self.norm_3 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
+        self.norm_3 = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout, memory: Tensor, source_layout: Layout) -> Tensor:

@@ -82,8 +82,8 @@ def head_width(d_model: int, n_heads: int) -> int:
     """d_model / n_heads. Raises ConfigError with the nearest that work when it is not whole."""
     if n_heads < 1 or d_model % n_heads:
         n = max(n_heads, 1)
-        divisors = (i for i in range(1, d_model + 1) if d_model % i == 0)
-        nearest = sorted(sorted(divisors, key=lambda i: abs(i - n))[:2])
+        divisors = [i for i in range(1, d_model + 1) if d_model % i == 0]
+        nearest = [i for i in divisors if i < n][-1:] + [i for i in divisors if i > n][:1]
         below = d_model - d_model % n
         widths = [width for width in (below, below + n) if width > 0]
         raise ConfigError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hornbook.models.bert import Bert, MaskedLMHead
-from hornbook.nn.layout import Ragged
+from hornbook.nn.layout import Layout, Ragged
 from hornbook.nn.losses import LossSum, cross_entropy_sum
 
 
@@ -27,8 +27,9 @@ class MaskedBatch:
 class Masking:
     """Which share of tokens to hide, and behind what.
 
-    Of the hidden, 80 % become `mask_token`, 10 % a random token, 10 % stay (the paper's appendix
-    A.1). The first `n_specials` ids are never hidden and never drawn.
+    share: 15 % is BERT's, 30 % the modern encoders' (Portes et al. 2023, section 2.2). Of the
+    hidden, 80 % become `mask_token`, 10 % a random token, 10 % stay (Devlin et al., appendix A.1).
+    The first `n_specials` ids are never hidden and never drawn.
     """
 
     mask_token: int
@@ -56,18 +57,37 @@ class Masking:
         return MaskedBatch(tokens.to(device), layout, places.to(device), targets.to(device))
 
 
+class Encoder(Protocol):
+    """What a trunk offers to be pretrained so: `models.bert` and `models.modern_bert` do."""
+
+    config: Any
+
+    def __call__(self, tokens: Tensor, layout: Layout) -> Tensor: ...
+
+    def token_embedding(self) -> Tensor: ...
+
+    def masked_lm_head(self) -> nn.Module: ...
+
+
 class MaskedLM(nn.Module):
     """An encoder with its masked-LM head; logits are computed at the hidden places only."""
 
-    def __init__(self, trunk: Bert) -> None:
+    def __init__(self, trunk: Encoder) -> None:
         super().__init__()
         self.trunk = trunk
-        self.head = MaskedLMHead(trunk.config)
+        self.head = trunk.masked_lm_head()
+
+    @property
+    def config(self) -> Any:
+        return self.trunk.config
 
     def forward(self, batch: MaskedBatch) -> Tensor:
         """Logits (M, V)."""
-        hidden = self.trunk(batch.tokens, batch.layout)[batch.places]
-        return self.head(hidden, self.trunk.embeddings.tokens.weight)
+        return self.logits(self.trunk(batch.tokens, batch.layout)[batch.places])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Which token stands at each of these hidden states? (..., E) -> (..., V)."""
+        return self.head(hidden, self.trunk.token_embedding())
 
 
 def loss_of(model: nn.Module, batch: MaskedBatch) -> LossSum:

@@ -6,12 +6,12 @@ along the first axis (queries, keys, values), or transposed (GPT-2 stores matric
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hornbook.errors import CheckpointError
 
@@ -24,6 +24,25 @@ class Row:
     theirs: tuple[str, ...]
     transposed: bool = False
     shares: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everything that is needed to read and write one kind of model folder.
+
+    architecture: what config.json calls it; further names for the same are in `also`. make: our
+    config -> an empty model. table: our config -> rows for the model's whole state. tidy: their
+    weights -> those that the table names, without copies, buffers and parts of other heads.
+    """
+
+    model_type: str
+    architecture: str
+    make: Callable[[Any], nn.Module]
+    table: Callable[[Any], list[Row]]
+    config_to_ours: Callable[[dict[str, Any]], Any]
+    config_to_theirs: Callable[[Any], dict[str, Any]]
+    tidy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    also: tuple[str, ...] = ()
 
 
 def to_ours(
@@ -64,6 +83,30 @@ def to_theirs(weights: Mapping[str, Tensor], table: list[Row]) -> dict[str, Tens
         for name, part in zip(row.theirs, parts, strict=True):
             theirs[name] = (part.T if row.transposed else part).contiguous()
     return theirs
+
+
+def without_copies(weights: dict[str, Tensor], copies: Mapping[str, str]) -> dict[str, Tensor]:
+    """Drop tensors that repeat another (copy -> original). Raises CheckpointError when one differs.
+
+    A head that is not its embedding's copy would otherwise be lost without a word.
+    """
+    for copy, original in copies.items():
+        if copy not in weights or original not in weights:
+            continue
+        if not torch.equal(weights[copy], weights[original]):
+            raise CheckpointError(
+                f"{copy} should be {original} once more, and is not",
+                hint="The model has a head of its own, which this family does not.",
+            )
+    return {name: tensor for name, tensor in weights.items() if name not in copies}
+
+
+def under(prefix: str, rows: list[Row], theirs: str = "") -> list[Row]:
+    """The same rows for a model that is a part of another, here and there."""
+    return [
+        Row(prefix + r.ours, tuple(theirs + n for n in r.theirs), r.transposed, r.shares)
+        for r in rows
+    ]
 
 
 def refuse_unless(config: Mapping[str, Any], **wanted: object) -> None:

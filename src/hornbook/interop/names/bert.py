@@ -1,11 +1,15 @@
-"""BERT's names in transformers' checkpoints (`BertModel`)."""
+"""BERT's names in transformers' checkpoints: the encoder, alone and with its pretraining heads."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hornbook.interop.names import Row
-from hornbook.models.bert import BertConfig
+from torch import Tensor
+
+from hornbook.interop.names import Family, Row, refuse_unless, under, without_copies
+from hornbook.models.bert import Bert, BertConfig
+from hornbook.tasks.masked_lm import MaskedLM
+from hornbook.tasks.next_sentence import BertPretraining
 
 PREFIX = "bert."  # what a checkpoint of a model with a head puts before each encoder name
 IGNORED = {"embeddings.position_ids"}  # 0, 1, 2, ...: a buffer that old versions saved
@@ -22,6 +26,76 @@ _LAYER = {
     "feed_forward.down": "output.dense",
     "norm_2": "output.LayerNorm",
 }
+
+
+_MASKED_LM = {
+    "dense.weight": "transform.dense.weight",
+    "dense.bias": "transform.dense.bias",
+    "norm.weight": "transform.LayerNorm.weight",
+    "norm.bias": "transform.LayerNorm.bias",
+    "bias": "bias",
+}
+_NEXT_SENTENCE = {
+    "pooler.dense": f"{PREFIX}pooler.dense",
+    "choice": "cls.seq_relationship",
+}
+
+
+def bare(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's names without prefix; Google's gamma and beta are weight and bias."""
+    spelt = {
+        name.removeprefix(PREFIX)
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for name, tensor in weights.items()
+    }
+    return {name: tensor for name, tensor in spelt.items() if name not in IGNORED}
+
+
+def encoder_only(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in bare(weights).items() if not beside(name)}
+
+
+def beside(name: str) -> bool:
+    """Whether a bare name is of a part that stands on the encoder."""
+    return name.startswith(("pooler.", "cls.", "classifier."))
+
+
+def masked_lm_only(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the pooler and the next-sentence head, which BERT's own files hold as well."""
+    return {
+        name: tensor
+        for name, tensor in with_heads(weights).items()
+        if "pooler." not in name and not name.startswith("cls.seq_relationship.")
+    }
+
+
+def with_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    named = {
+        name if name.startswith("cls.") else PREFIX + name: tensor
+        for name, tensor in bare(weights).items()
+    }
+    head = "cls.predictions."
+    copies = {
+        f"{head}decoder.weight": f"{PREFIX}embeddings.word_embeddings.weight",
+        f"{head}decoder.bias": f"{head}bias",
+    }
+    return without_copies(named, copies)
+
+
+def masked_lm_table(config: BertConfig) -> list[Row]:
+    """Rows for the encoder and its masked-LM head."""
+    rows = under("trunk.", table(config.n_layers), PREFIX)
+    return rows + [Row(f"head.{o}", (f"cls.predictions.{t}",)) for o, t in _MASKED_LM.items()]
+
+
+def pretraining_table(config: BertConfig) -> list[Row]:
+    """Rows for the encoder and both heads."""
+    return masked_lm_table(config) + [
+        Row(f"next_sentence.{ours}.{kind}", (f"{theirs}.{kind}",))
+        for ours, theirs in _NEXT_SENTENCE.items()
+        for kind in ("weight", "bias")
+    ]
 
 
 def table(n_layers: int) -> list[Row]:
@@ -41,7 +115,11 @@ def table(n_layers: int) -> list[Row]:
 
 
 def config_to_ours(theirs: dict[str, Any]) -> BertConfig:
-    """Sizes out of a config.json. Dropout is left at 0: it is training's to set."""
+    """Sizes out of a config.json. Dropout is left at 0: it is training's to set.
+
+    Raises CheckpointError for what this family does not do.
+    """
+    refuse_unless(theirs, hidden_act="gelu", position_embedding_type="absolute")
     return BertConfig(
         vocab_size=theirs["vocab_size"],
         context_length=theirs["max_position_embeddings"],
@@ -72,3 +150,32 @@ def config_to_theirs(ours: BertConfig) -> dict[str, Any]:
         "position_embedding_type": "absolute",
         "pad_token_id": 0,
     }
+
+
+ENCODER = Family(
+    "bert",
+    "BertModel",
+    Bert,
+    lambda config: table(config.n_layers),
+    config_to_ours,
+    config_to_theirs,
+    encoder_only,
+)
+MASKED_LM = Family(
+    "bert",
+    "BertForMaskedLM",
+    lambda config: MaskedLM(Bert(config)),
+    masked_lm_table,
+    config_to_ours,
+    config_to_theirs,
+    masked_lm_only,
+)
+PRETRAINING = Family(
+    "bert",
+    "BertForPreTraining",
+    lambda config: BertPretraining(Bert(config)),
+    pretraining_table,
+    config_to_ours,
+    config_to_theirs,
+    with_heads,
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornbook.interop.names import Row
-from hornbook.models.gpt import GPTConfig
+from torch import Tensor
+
+from hornbook.interop.names import Family, Row, refuse_unless, without_copies
+from hornbook.models.gpt import GPT, GPTConfig
 
 PREFIX = "transformer."
-TIED = {"lm_head.weight"}  # the token embedding once more
-IGNORED_SUFFIXES = (".attn.bias", ".attn.masked_bias")  # causal masks that old versions saved
+COPIES = {"lm_head.weight": "wte.weight"}
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old versions saved
 
 _LAYER = {
     "norm_1": ("ln_1", False),
@@ -19,6 +21,13 @@ _LAYER = {
     "feed_forward.up": ("mlp.c_fc", True),
     "feed_forward.down": ("mlp.c_proj", True),
 }
+
+
+def tidy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """OpenAI's own files have neither prefix nor head; others have both."""
+    bare = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    bare = {name: tensor for name, tensor in bare.items() if not name.endswith(BUFFERS)}
+    return without_copies(bare, COPIES)
 
 
 def table(n_layers: int) -> list[Row]:
@@ -39,6 +48,14 @@ def table(n_layers: int) -> list[Row]:
 
 
 def config_to_ours(theirs: dict[str, Any]) -> GPTConfig:
+    """Sizes out of a config.json. Raises CheckpointError for what this family does not do."""
+    refuse_unless(
+        theirs,
+        activation_function="gelu_new",
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+        tie_word_embeddings=True,
+    )
     return GPTConfig(
         vocab_size=theirs["vocab_size"],
         context_length=theirs["n_positions"],
@@ -52,7 +69,7 @@ def config_to_ours(theirs: dict[str, Any]) -> GPTConfig:
 
 def config_to_theirs(ours: GPTConfig) -> dict[str, Any]:
     return {
-        "architectures": ["GPT2Model"],
+        "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         "vocab_size": ours.vocab_size,
         "n_positions": ours.context_length,
@@ -65,3 +82,15 @@ def config_to_theirs(ours: GPTConfig) -> dict[str, Any]:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
+
+
+FAMILY = Family(
+    "gpt2",
+    "GPT2LMHeadModel",
+    GPT,
+    lambda config: table(config.n_layers),
+    config_to_ours,
+    config_to_theirs,
+    tidy,
+    also=("GPT2Model",),
+)

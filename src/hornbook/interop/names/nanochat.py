@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornbook.interop.names import Row, refuse_unless, rotary_base
-from hornbook.models.modern_gpt import ModernGPTConfig
+from hornbook.interop.names import Family, Row, refuse_unless, rotary_base
+from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
 
 _LAYER = {
     "attention.out": "self_attn.o_proj",
@@ -68,3 +68,8 @@ def config_to_theirs(ours: ModernGPTConfig) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
+
+
+FAMILY = Family(
+    "nanochat", "NanoChatForCausalLM", ModernGPT, table, config_to_ours, config_to_theirs
+)
