@@ -45,6 +45,7 @@ class MemoryRecord(Record):
     head: int  # logits, their softmax and gradient
     working: int  # copies in another number format, buffers of gathers and products
     total: int
+    activations_per_layer: int = 0  # what one block keeps for the backward pass
 
 
 class ClusterRecord(Record):

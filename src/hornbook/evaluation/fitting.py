@@ -1,0 +1,43 @@
+"""Which changes make a run smaller; first those that leave its result as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hornbook.records import ClusterRecord
+
+if TYPE_CHECKING:
+    from hornbook.evaluation.plan import Recipe
+
+Alternative = tuple[str, "Recipe", ClusterRecord]
+
+
+def alternatives(recipe: Recipe, cluster: ClusterRecord) -> Iterator[Alternative]:
+    """(what to change, the recipe so changed, the cluster so changed)."""
+    micro = recipe.micro(cluster.n_devices)
+    smaller = [m for m in _halves(micro) if recipe.batch_size % (m * cluster.n_devices) == 0]
+    checkpointed = replace(recipe, gradient_checkpointing=True)
+    for n in smaller:
+        yield f"--micro-batch {n}", replace(recipe, micro_batch_size=n), cluster
+    for n in [micro, *smaller]:
+        words = "--checkpointing" if n == micro else f"--checkpointing --micro-batch {n}"
+        yield words, replace(checkpointed, micro_batch_size=n), cluster
+    least = smaller[-1] if smaller else micro
+    leanest = replace(checkpointed, micro_batch_size=least)
+    for length in _halves(recipe.context, least=64):
+        words = f"--context {length} --checkpointing --micro-batch {least}"
+        yield words, replace(leanest, length=length), cluster
+    if cluster.n_devices > 1 and cluster.sharding != "fsdp":
+        sharded = cluster.model_copy(update={"sharding": "fsdp"})
+        yield "--sharding fsdp", recipe, sharded
+        yield f"--sharding fsdp --checkpointing --micro-batch {least}", leanest, sharded
+
+
+def _halves(n: int, least: int = 1) -> list[int]:
+    found = []
+    while n % 2 == 0 and n // 2 >= least:
+        n //= 2
+        found.append(n)
+    return found

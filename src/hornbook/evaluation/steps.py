@@ -1,0 +1,77 @@
+"""What a training step of each family does, for a dry run: which loss, over which tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hornbook.evaluation.dry_run import Step
+from hornbook.models import MODELS
+from hornbook.nn.layout import Ragged
+
+HIDDEN_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # of tokens that a masked model has to guess
+
+
+def step_of(family: str) -> Step:
+    """How `family` is trained. Raises UnknownNameError for one that isn't in MODELS."""
+    build = MODELS.load(family)
+    if family in HIDDEN_SHARE:
+        return Step(
+            build=lambda config: _Masked(build(config)),
+            trunk=_encoded,
+            head=_masked_loss(HIDDEN_SHARE[family]),
+            alike=family != "modern-bert",
+        )
+    trunk = _translated if family == "encoder-decoder" else _read
+    return Step(build=build, trunk=trunk, head=_next_token_loss)
+
+
+def _documents(batch_size: int, length: int) -> tuple[Tensor, Ragged]:
+    tokens = torch.zeros(batch_size * length, dtype=torch.long)
+    return tokens, Ragged([length] * batch_size)
+
+
+def _read(model: nn.Module, batch_size: int, length: int) -> Tensor:
+    return model(*_documents(batch_size, length))
+
+
+def _encoded(model: Any, batch_size: int, length: int) -> Tensor:
+    return model.trunk(*_documents(batch_size, length))
+
+
+def _translated(model: nn.Module, batch_size: int, length: int) -> Tensor:
+    """Source and target of the same length."""
+    source, target = _documents(batch_size, length), _documents(batch_size, length)
+    return model(*source, *target)
+
+
+def _next_token_loss(model: nn.Module, hidden: Tensor) -> Tensor:
+    logits: Any = model.logits
+    return _cross_entropy(logits(hidden))
+
+
+def _masked_loss(share: float) -> Callable[[nn.Module, Tensor], Tensor]:
+    def loss(model: Any, hidden: Tensor) -> Tensor:
+        places = torch.zeros(max(1, round(share * len(hidden))), dtype=torch.long)
+        return _cross_entropy(model.head(hidden[places], model.token_embedding()))
+
+    return loss
+
+
+def _cross_entropy(logits: Tensor) -> Tensor:
+    targets = torch.zeros(logits.shape[0], dtype=torch.long)
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+class _Masked(nn.Module):
+    """An encoder with its head, as `tasks.masked_lm` puts them together."""
+
+    def __init__(self, trunk: Any) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = trunk.masked_lm_head()
+        self.token_embedding = trunk.token_embedding
