@@ -1,13 +1,12 @@
-"""Our BERT and GPT give transformers' states and logits at random weights, padded and ragged."""
+"""BERT as transformers saved it, pooler and all; parts of a model in turn; tables both ways."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from hornbook.interop.huggingface import load_bert, load_gpt2, save_bert, save_gpt2
-from hornbook.interop.names import to_ours
-from hornbook.interop.names.bert import table as bert_table
+from hornbook.interop.huggingface import load_bert
+from hornbook.interop.names import gpt2, to_ours, to_theirs
 from hornbook.models.bert import Bert, BertConfig, MaskedLMHead
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.nn.layout import Padded, Ragged
@@ -37,16 +36,6 @@ def their_bert():
         layer_norm_eps=1e-12,
     )
     model = transformers.BertForMaskedLM(config).eval()
-    _shake(model)
-    return model
-
-
-def their_gpt():
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=90, n_embd=32, n_layer=3, n_head=4, n_positions=20, n_inner=48
-    )
-    model = transformers.GPT2LMHeadModel(config).eval()
     _shake(model)
     return model
 
@@ -99,57 +88,6 @@ def test_bert_segments_equal_transformers(tmp_path, batch):
 
 
 @torch.no_grad()
-def test_gpt_equals_transformers(tmp_path, batch):
-    theirs = their_gpt()
-    theirs.save_pretrained(tmp_path)
-    ours = load_gpt2(tmp_path).eval()
-    tokens, mask = batch
-    expected = theirs(tokens, attention_mask=mask.long()).logits
-    padded = ours.logits(ours(tokens, Padded(mask)))
-    torch.testing.assert_close(padded[mask], expected[mask], atol=1e-5, rtol=0)
-    ragged = ours.logits(ours(tokens[mask], Ragged(LENGTHS)))
-    torch.testing.assert_close(ragged, expected[mask], atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
-def test_left_padding_changes_nothing():
-    torch.manual_seed(0)
-    gpt = GPT(GPTConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32)).eval()
-    tokens = torch.tensor([[0, 0, 7, 8, 9]])
-    alone = gpt(tokens[:, 2:], Padded(torch.ones(1, 3, dtype=torch.bool)))
-    padded = gpt(tokens, Padded(tokens > 0))
-    torch.testing.assert_close(padded[:, 2:], alone)
-
-
-@torch.no_grad()
-def test_a_later_token_cannot_move_an_earlier_state():
-    torch.manual_seed(0)
-    gpt = GPT(GPTConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32)).eval()
-    tokens = torch.arange(10, 18)
-    before = gpt(tokens, Ragged([8]))
-    tokens[5] = 3
-    after = gpt(tokens, Ragged([8]))
-    assert torch.equal(before[:5], after[:5])
-    assert not torch.allclose(before[5:], after[5:])
-
-
-@torch.no_grad()
-def test_what_we_save_opens_in_transformers(tmp_path, batch):
-    torch.manual_seed(0)
-    tokens, mask = batch
-    bert = Bert(BertConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32)).eval()
-    gpt = GPT(GPTConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32)).eval()
-    for ours, save, name in ((bert, save_bert, "bert"), (gpt, save_gpt2, "gpt2")):
-        folder = tmp_path / name
-        folder.mkdir()
-        save(folder, ours)
-        theirs = transformers.AutoModel.from_pretrained(folder).eval()
-        expected = theirs(tokens, attention_mask=mask.long()).last_hidden_state
-        got = ours(tokens, Padded(mask))
-        torch.testing.assert_close(got[mask], expected[mask], atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
 def test_lower_then_upper_is_the_whole():
     torch.manual_seed(0)
     tokens, layout = torch.arange(10, 19), Ragged([5, 4])
@@ -162,13 +100,9 @@ def test_lower_then_upper_is_the_whole():
 
 
 def test_tables_are_reversible_and_name_every_weight():
-    from hornbook.interop.names import gpt2, to_theirs
-
-    bert = Bert(BertConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32))
     gpt = GPT(GPTConfig(90, 20, n_layers=2, n_heads=2, d_model=16, d_ff=32))
-    for model, table in ((bert, bert_table(2)), (gpt, gpt2.table(2))):
-        weights = model.state_dict()
-        assert {row.ours for row in table} == weights.keys()
-        shapes = {name: tensor.shape for name, tensor in weights.items()}
-        back = to_ours(to_theirs(weights, table), table, shapes)
-        assert all(torch.equal(back[name], weights[name]) for name in weights)
+    weights, table = gpt.state_dict(), gpt2.table(2)
+    assert {row.ours for row in table} == weights.keys()
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    back = to_ours(to_theirs(weights, table), table, shapes)
+    assert all(torch.equal(back[name], weights[name]) for name in weights)

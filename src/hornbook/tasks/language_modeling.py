@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hornbook.models.gpt import GPT
-from hornbook.nn.layout import Ragged
+from hornbook.nn.layout import Layout, Ragged
 from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
 
 
@@ -31,10 +31,26 @@ def collate(documents: Sequence[Sequence[int]], device: str = "cpu") -> NextToke
     return NextTokenBatch(tokens.to(device), layout, targets.to(device))
 
 
-class LanguageModel(nn.Module):
-    """A decoder with its tied head: batch -> logits (T, V)."""
+def windows(tokens: Tensor, targets: Tensor) -> NextTokenBatch:
+    """Rows of one length (B, T), with their targets (B, T), as a batch end to end."""
+    layout = Ragged([tokens.shape[1]] * len(tokens), tokens.device)
+    return NextTokenBatch(tokens.flatten(), layout, targets.flatten())
 
-    def __init__(self, trunk: GPT) -> None:
+
+class Decoder(Protocol):
+    """What a trunk offers to be a language model; every decoder in `models` does."""
+
+    config: Any
+
+    def __call__(self, tokens: Tensor, layout: Layout) -> Tensor: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+class LanguageModel(nn.Module):
+    """A decoder with its head: batch -> logits (T, V)."""
+
+    def __init__(self, trunk: Decoder) -> None:
         super().__init__()
         self.trunk = trunk
 
