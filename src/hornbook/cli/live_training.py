@@ -9,13 +9,15 @@ with view(quiet=False) as shown:
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -27,6 +29,7 @@ from hornbook.records import EvaluationRecord, PlanRecord, RunSummary, StepRecor
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _EVERY = 10.0  # seconds between plain lines
+_MOST = 4096  # losses that the small curve is drawn from
 
 
 @dataclass
@@ -40,7 +43,8 @@ class TrainingView:
     step: StepRecord | None = None
     evaluation: EvaluationRecord | None = None
     best: float | None = None
-    losses: list[float] = field(default_factory=list)
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    losses: list[float] = field(default_factory=list)  # thinned out when they are many
     n_refused: int = 0
     _last_line: float = -math.inf
 
@@ -58,7 +62,11 @@ class TrainingView:
             self.n_refused += 1
             self.line(f"step {step.step:,}: not finite, refused; the weights are as they were")
         if step.loss is not None:
+            self.recent.append(step.loss)
             self.losses.append(step.loss)
+            if len(self.losses) == _MOST:
+                pairs = zip(self.losses[::2], self.losses[1::2], strict=True)
+                self.losses = [(a + b) / 2 for a, b in pairs]
         now = time.monotonic()
         if now - self._last_line >= self.every:
             self._last_line = now
@@ -99,9 +107,8 @@ class TrainingView:
 
     @property
     def smooth_loss(self) -> float | None:
-        """The mean over the last twentieth of the steps, fifty at most; nats per token."""
-        n = max(1, min(50, len(self.losses) // 20))
-        return sum(self.losses[-n:]) / n if self.losses else None
+        """The mean over the last fifty steps; nats per token."""
+        return sum(self.recent) / len(self.recent) if self.recent else None
 
     @property
     def share_of_peak(self) -> float | None:
@@ -142,7 +149,10 @@ class TrainingView:
             Text(f"{self.step.step:,}" if self.step else "–", style="bold"),
             Text("–" if left is None else format_duration(left), style="bold"),
         )
-        parts = [ProgressBar(total=1.0, completed=self.progress, width=60), table]
+        parts: list[RenderableType] = [
+            ProgressBar(total=1.0, completed=self.progress, width=60),
+            table,
+        ]
         if len(self.losses) > 1:
             parts.append(Text(spark(self.losses, 60), style="cyan"))
         if self.n_refused:
@@ -207,7 +217,7 @@ def spark(values: list[float], width: int) -> str:
     """The values as a line of blocks, averaged into `width` of them; high is high."""
     n = min(width, len(values))
     edges = [round(i * len(values) / n) for i in range(n + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:])]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     top = len(_SPARKS) - 1
     return "".join(_SPARKS[round(top * (m - low) / ((high - low) or 1))] for m in means)

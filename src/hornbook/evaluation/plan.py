@@ -59,7 +59,8 @@ class Recipe:
 
     @property
     def context(self) -> int:
-        return int(self.length or getattr(self.config, "context_length", 1))
+        context: int = getattr(self.config, "context_length", 1)
+        return context if self.length is None else self.length
 
     def micro(self, n_devices: int) -> int:
         return self.micro_batch_size or max(1, math.ceil(self.batch_size / n_devices))
