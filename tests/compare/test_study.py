@@ -73,6 +73,16 @@ def test_a_label_unseen_in_training_counts_as_missed(tmp_path, multi_label):
     assert row.ci_low <= row.micro_f1 <= row.ci_high
 
 
+def test_a_handful_of_test_texts_proves_nothing(tmp_path):
+    rows = [e for e in examples(40, 6) if e.labels != ("gold",)]
+    for n, proves in ((3, False), (30, True)):
+        data = TextDataset("few", dataset().train, rows[:1] * n)  # all of one label
+        run = hb.compare(data, techniques=["majority", fake("Words")], out=tmp_path / str(n))
+        first, second = run.leaderboard
+        assert (first.micro_f1, second.micro_f1) == (1.0, 0.0)
+        assert second.ties_with_leader is not proves
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Study:
     """One that works, one that crashes, one that is killed, and so on: the others go on."""
