@@ -18,6 +18,10 @@ SURFACE = {
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
     "data": "--help",
     "data list": "--help --json",
+    "data stats": "--help --json --text source",
+    "data shard": "--help --jobs --json --out --quiet --seed --shard-tokens --text --tokenizer "
+    "--validation --vocab-size sources",
+    "data peek": "--context --help --json --rows --seed path",
     "data show": "--help --json --label --label-separator --text --title name",
     "data audit": "--help --json --label --label-separator --seed --text --title name",
     "tokenizer": "--help",
@@ -32,6 +36,10 @@ SURFACE = {
     "cache path": "--help",
     "cache ls": "--help",
     "cache rm": "--help --yes name",
+    "plan": "--help",
+    "plan train": "--batch --card --checkpointing --context --devices --help --json --memory "
+    "--micro-batch --optimizer --precision --price --set --sharding --tokens --utilisation model",
+    "plan memory": "--bits --help --params --preset --train",
 }
 
 

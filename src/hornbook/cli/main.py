@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hornbook import __version__
-from hornbook.cli import cache, compare, data, doctor, predict, tokenizer
+from hornbook.cli import cache, compare, data, doctor, plan, predict, tokenizer
 from hornbook.errors import HornbookError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)
 app.add_typer(cache.app, name="cache")
+app.add_typer(plan.app, name="plan")
 
 
 def _version(asked: bool) -> None:

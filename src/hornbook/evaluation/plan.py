@@ -383,4 +383,6 @@ def _notes(
 
 
 def _gb(n_bytes: float) -> str:
+    if n_bytes < 1e9:
+        return f"{n_bytes / 1e6:.0f} MB"
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes < 1e10 else f"{n_bytes / 1e9:.1f} GB"
