@@ -1,16 +1,29 @@
-"""`hornbook data`: which data sets there are, what is in one, what is wrong with it."""
+"""`hornbook data`: which data sets and corpora there are, what is in one, what is wrong with it."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hornbook.cli.corpora import running_text, show_corpus, stats_command
+from hornbook.cli.shards import peek_command, shard_command
+
+if TYPE_CHECKING:
+    from hornbook.data.corpora import CorpusCard
+    from hornbook.data.datasets import Card
+
 app = typer.Typer(
-    help="List, show and audit data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="List, show and audit data sets and corpora; write text as token shards.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
+app.command("stats")(stats_command)
+app.command("shard")(shard_command)
+app.command("peek")(peek_command)
 
 _NAME = Annotated[str, typer.Argument(help="A data set's name, a file or a folder.")]
 _TEXT = Annotated[str | None, typer.Option(help="Column with the text.")]
@@ -22,24 +35,33 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_command(as_json: _JSON = False) -> None:
-    """List the data sets known by name."""
+    """List the data sets and corpora known by name."""
+    from hornbook.data.corpora import corpus_cards
     from hornbook.data.datasets import cards
 
-    found = cards()
+    found, corpora = cards(), corpus_cards()
     if as_json:
-        print(json.dumps([card._asdict() for card in found], indent=2))
+        known = [{"kind": "labelled", **card._asdict()} for card in found]
+        known += [{"kind": "running text", **card._asdict()} for card in corpora]
+        print(json.dumps(known, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("name", "what", "size", "licence"):
-        table.add_column(column, no_wrap=column == "name")
-    for card in found:
-        table.add_row(card.name, card.summary, card.size, card.licence)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    tables: list[tuple[str, Sequence[Card | CorpusCard]]]
+    tables = [("Labelled texts", found), ("Running text", corpora)]
+    for heading, rows in tables:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in (heading, "what", "size", "licence"):
+            table.add_column(column, no_wrap=column == heading)
+        for card in rows:
+            table.add_row(card.name, card.summary, card.size, card.licence)
+        console.print(table)
+        print()
     print(
-        "Your own: a csv, tsv, jsonl or parquet file, a folder a label, or owner/name of the hub."
+        "Your own: a csv, tsv, jsonl or parquet file, a folder a label, or owner/name of the hub;\n"
+        "running text also as txt, a folder or a glob of files, each also .gz, .xz, .zst, or tar."
     )
 
 
@@ -52,8 +74,14 @@ def show_command(
     label_separator: _SEPARATOR = None,
     as_json: _JSON = False,
 ) -> None:
-    """Show a data set: sizes, labels, notes, and a few texts."""
+    """Show a data set or corpus: sizes, labels, notes, and a few texts."""
+    from hornbook.data.corpora import CORPORA
+    from hornbook.data.datasets import DATASETS
     from hornbook.data.open import open_dataset
+
+    if (name in CORPORA and name not in DATASETS) or running_text(name):
+        show_corpus(name, as_json)
+        return
 
     dataset = open_dataset(
         name, text=text, label=label, title=title, label_separator=label_separator
