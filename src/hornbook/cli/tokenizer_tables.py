@@ -37,7 +37,7 @@ def show_measures(rows: dict[str, Measures]) -> None:
     table.add_column("MB/s", justify="right", no_wrap=True)
     for name, found in rows.items():
         table.add_row(
-            name,
+            name if len(name) <= 24 else f"…{name[-23:]}",  # a folder's
             f"{found.vocab_size:,}",
             f"{found.tokens_per_word:.2f}",
             f"{found.bytes_per_token:.2f}",
@@ -80,6 +80,7 @@ def show_tokens(text: str, encoding: Encoding) -> None:
             table.add_row(Text(token, "dim"), str(encoding.ids[i]), "", "")
             continue
         style = _COLOURS[i % len(_COLOURS)]
+        line.append(text[shown:start])  # spaces that no token stands for
         line.append(text[max(start, shown) : end], style)
         shown = max(shown, end)
         part = Text(repr(text[start:end])[1:-1], style)

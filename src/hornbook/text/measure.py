@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,13 @@ from hornbook.text.tokenizer import Tokenizer
 from hornbook.text.train import pieces_of
 
 EDGES = "\"'`.,;:!?()[]{}<>*_~|=+“”‘’«»„…–—-#/\\"
+_WORD = re.compile(r"(?:(?!--)[^\s—–…])+")  # dashes and dots part words also without a space
 BATCH = 200  # pieces of text that are encoded at once
 
 
 @dataclass(frozen=True)
 class SplitWord:
-    """A word that takes several tokens. saved: tokens that one of its own would save in the text."""
+    """A word that takes several tokens. saved: what one of its own would save in the text."""
 
     word: str
     pieces: list[str]
@@ -69,9 +71,8 @@ def measure(tokenizer: Tokenizer, texts: Iterable[str], *, n_worst: int = 5) -> 
             n_tokens += len(ids)
             used.update(ids)
             n_bytes += len(text.encode(errors="replace"))
-            found = text.split()
-            n_words += len(found)
-            words.update(found)
+            n_words += len(text.split())
+            words.update(_WORD.findall(text))
     sayable = tokenizer.vocab_size - len(tokenizer.special_ids)
     unknown = tokenizer.unknown_id
     return Measures(
@@ -98,7 +99,7 @@ def worst_split(
 ) -> list[SplitWord]:
     """Words that would save most tokens if they had one of their own.
 
-    words: what stands between spaces, and how often; marks at the edges are taken off. A word is
+    words: what stands between spaces or dashes, and how often; marks at the edges are taken off. A word is
     looked at with a space before it, as it stands in a text; a byte-level tokenizer would need a
     token for the space too.
     """
@@ -120,10 +121,10 @@ def worst_split(
 
 
 def words_of(texts: Iterable[str]) -> Counter[str]:
-    """What stands between spaces, and how often."""
+    """What stands between spaces or dashes, and how often."""
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(text.split())
+        words.update(_WORD.findall(text))
     return words
 
 
