@@ -34,7 +34,7 @@ rng = np.random.default_rng(0)
 WHO = ["the cat", "a dog", "the old man", "my sister", "one bird", "nobody"]
 DOES = ["sees", "likes", "follows", "forgets", "paints"]
 WHAT = ["the moon", "a red hat", "an apple", "the sea", "nothing", "her shoes"]
-text = " ".join(f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)}." for _ in range(3000))
+text = " ".join(f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)}." for _ in range(1200))
 characters = sorted(set(text))
 tokens = np.array([characters.index(c) for c in text])
 cut = int(0.9 * len(tokens))
@@ -110,8 +110,8 @@ assert np.abs(said - shares)[common].max() < 0.03  # and the table is the table 
 #
 # Counting goes on: after two characters, three, four. Each order falls back on the one below where
 # its context is rare. On real text the validation loss falls and then rises again, because long
-# contexts are new: in the Sherlock Holmes stories from 3.09 at order 1 to 1.46 at order 5, and back
-# to 1.62 at order 8. On ours, of few words, it only falls. Kneser and Ney's way of falling back asks
+# contexts are new: on the Sherlock Holmes stories from 3.09 at order 1 to 1.46 at order 5, and up to
+# 1.62 at order 8. On ours, of few words, it only falls. Kneser and Ney's way of falling back asks
 # after how many *different* contexts a character stood; on Sherlock it reaches 1.35.
 
 # %%
@@ -126,5 +126,5 @@ assert abs(orders[1] - loss(counted, validation).item()) < 1e-3
 # Every language model that hornbook trains is printed beside this: a network that loses to counting
 # has learnt nothing yet.
 #
-# **Try:** 100 sentences in place of 3,000, and 2,000 steps. Which table is the better one on the
+# **Try:** 100 sentences in place of 1,200, and 2,000 steps. Which table is the better one on the
 # validation text now, the counted or the descended, and what became of pairs that never occurred?
