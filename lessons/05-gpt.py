@@ -51,8 +51,8 @@ train, validation = documents[:4000], documents[4000:]
 print("".join(lines[:3]))
 
 # %% [markdown]
-# What is the least loss? The first character is not asked for; each of four letters is one of three,
-# and all else follows.
+# What is the least loss? The first character is not asked for; each of four letters is one of
+# three, and all else follows.
 
 # %%
 least = 4 * math.log(3) / (T - 1)  # nats a character
