@@ -225,6 +225,7 @@ def test_ctrl_c_ends_cleanly(table, tmp_path, number):
     assert process.returncode == 130, "".join(seen) + err
     assert "hornbook compare run --resume" in err and "Traceback" not in err
     assert "majority" in out and "run/report.html" in out
+    assert "- The data has no test split" in out  # what was guessed, dropped or divided
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [row["technique"] for row in summary["leaderboard"]] == ["majority"]
     assert summary["not_finished"][0]["status"] == "interrupted"

@@ -119,6 +119,15 @@ def test_a_label_unseen_in_training_is_said_and_counted():
     assert any("no training text (new; 1 test texts)" in note for note in s.notes)
 
 
+def test_what_a_small_test_split_cannot_tell_is_said():
+    data = TextDataset("few", single({"a": 30, "b": 30, "rare": 1}), test=single({"a": 4, "b": 1}))
+    notes = " ".join(make_splits(data, seed=0).notes)
+    assert "1 label(s) have no test text (rare): each counts as 0 in macro-F1" in notes
+    assert "only 5 test texts: each of them moves a score by 0.20" in notes
+    data = TextDataset("more", single({"a": 30, "b": 30}), test=single({"a": 20, "b": 20}, seed=2))
+    assert len(make_splits(data, seed=0).notes) == 1
+
+
 def test_all_duplicates_cannot_be_divided():
     rows = [Example(Document("the same text again"), ("ab"[i % 2],), str(i)) for i in range(30)]
     with pytest.raises(DataError, match="near-duplicates of one another"):

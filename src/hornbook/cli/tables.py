@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hornbook.compare.layout import StudyFolder
 from hornbook.compare.study import Study
 from hornbook.config import format_duration
 from hornbook.records import LeaderboardRow, Summary
@@ -26,6 +27,8 @@ def show_study(study: Study, as_json: bool) -> None:
     summary = study.summary
     console.print()
     console.print(Text(_heading(summary), style="bold"))
+    for note in StudyFolder(study.folder).plan().dataset.notes:
+        console.print(Text(f"- {note}", style="dim"))
     if summary.leaderboard:
         console.print(leaderboard(summary.leaderboard, narrow=console.width < _WIDE))
         if sum(row.ties_with_leader for row in summary.leaderboard) > 1:

@@ -14,6 +14,8 @@ from hornbook.data.duplicates import find_duplicates, groups
 from hornbook.data.examples import Example, TextDataset, targets_of
 from hornbook.errors import ConfigError, DataError
 
+FEW = 30  # test texts; with fewer a bootstrap interval is too narrow
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -83,7 +85,7 @@ def make_splits(
     train, validation = _parts(labelled, out)
     test = [examples[i] for i in test_rows]
     label_names = sorted({label for e in train for label in e.labels})
-    notes += _unseen(test, set(label_names))
+    notes += _unseen(test, set(label_names)) + _untested(test, label_names)
     learnt = np.concatenate([group[pool][~out], group[pool][out]])
     return Splits(train, validation, test, label_names, notes, learnt)
 
@@ -165,6 +167,23 @@ def _stratified(targets: np.ndarray, share: float, seed: int) -> np.ndarray:
         _, held = next(splitter.split(targets, np.c_[targets, np.ones(len(targets))].astype(int)))
         out[held] = True
     return out
+
+
+def _untested(test: list[Example], label_names: list[str]) -> list[str]:
+    """Say what the test split is too small to tell."""
+    notes = []
+    tested = {label for e in test for label in e.labels}
+    if untested := [label for label in label_names if label not in tested]:
+        notes.append(
+            f"{len(untested)} label(s) have no test text ({', '.join(untested[:10])}"
+            f"{', …' if len(untested) > 10 else ''}): each counts as 0 in macro-F1."
+        )
+    if len(test) < FEW:
+        notes.append(
+            f"There are only {len(test)} test texts: each of them moves a score by "
+            f"{1 / len(test):.2f}, and the intervals are narrower than they should be."
+        )
+    return notes
 
 
 def _unseen(test: list[Example], label_names: set[str]) -> list[str]:
