@@ -74,13 +74,12 @@ def test_a_label_unseen_in_training_counts_as_missed(tmp_path, multi_label):
 
 
 def test_a_handful_of_test_texts_proves_nothing(tmp_path):
-    rows = [e for e in examples(40, 6) if e.labels != ("gold",)]
-    for n, proves in ((3, False), (30, True)):
-        data = TextDataset("few", dataset().train, rows[:1] * n)  # all of one label
-        run = hb.compare(data, techniques=["majority", fake("Words")], out=tmp_path / str(n))
-        first, second = run.leaderboard
-        assert (first.micro_f1, second.micro_f1) == (1.0, 0.0)
-        assert second.ties_with_leader is not proves
+    ships = next(e for e in examples(40, 6) if e.labels == ("ships",))
+    data = TextDataset("few", dataset().train, [ships] * 3)
+    run = hb.compare(data, techniques=["majority", fake("Words")], out=tmp_path / "run")
+    first, second = run.leaderboard
+    assert (first.micro_f1, second.micro_f1) == (1.0, 0.0)
+    assert second.ties_with_leader
 
 
 @pytest.fixture(scope="module")
