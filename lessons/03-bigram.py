@@ -111,8 +111,8 @@ assert np.abs(said - shares)[common].max() < 0.03  # and the table is the table 
 # Counting goes on: after two characters, three, four. Each order falls back on the one below where
 # its context is rare. On real text the validation loss falls and then rises again, because long
 # contexts are new: on the Sherlock Holmes stories from 3.09 at order 1 to 1.46 at order 5, and
-# to 1.62 at order 8. On ours, of few words, it only falls. Kneser and Ney's way of falling back asks
-# after how many *different* contexts a character stood; on Sherlock it reaches 1.35.
+# to 1.62 at order 8. On ours, of few words, it only falls. Kneser and Ney's way of falling back
+# asks after how many *different* contexts a character stood; on Sherlock it reaches 1.35.
 
 # %%
 orders = fit(train, V, max_order=8).losses(validation)
