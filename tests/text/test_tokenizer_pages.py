@@ -239,13 +239,13 @@ def test_each_prune_makes_text_and_vocabulary_shorter_together():
 
 
 def test_pruning_keeps_what_the_text_needs():
-    counts = count_words(["woodchuck " * 50 + "xq"])
+    counts = count_words(["aardvark\n" * 50])
     log_p = unigram.seed(counts, 500)
     for _ in range(3):
         log_p, _ = unigram.em_step(counts, {w: unigram.cuts(w, log_p) for w in counts}, log_p)
     edges = {w: unigram.cuts(w, log_p) for w in counts}
     kept = unigram.prune(counts, edges, log_p, 258)
-    assert "Ġwoodchuck" in kept and len(kept) == 258
+    assert "aardvark" in kept and len(kept) == 258
 
 
 def test_repeated_substrings_are_those_counted_one_by_one():

@@ -9,9 +9,10 @@ import pytest
 from hornbook.errors import ConfigError, DataError, UnknownNameError
 from hornbook.text import bpe, character, word
 from hornbook.text.adapt import adapt
+from hornbook.text.builtin import bert
 from hornbook.text.measure import count_tokens, measure, words_of, worst_split
-from hornbook.text.tokenizer import BERT_SPECIALS, END_OF_TEXT, UNKNOWN_CHARACTER
-from hornbook.text.train import ALGORITHMS, evenly, pieces_of, train_byte_pairs, train_tokenizer
+from hornbook.text.tokenizer import BERT_SPECIALS, END_OF_TEXT, UNKNOWN_CHARACTER, Tokenizer
+from hornbook.text.train import ALGORITHMS, evenly, pieces_of, train_tokenizer
 
 rng = random.Random(0)
 WORDS = ["".join(rng.choices("abcdefgh", k=rng.randrange(2, 8))) for _ in range(300)]
@@ -112,9 +113,11 @@ def test_adapting_keeps_the_pipeline_and_shortens_the_new_text(algorithm):
 
 
 def test_adapting_gives_the_template_its_new_ids():
-    old = train_byte_pairs(TEXTS, 400)
+    old = Tokenizer(bert("\n".join([*"abc", *BERT_SPECIALS]) + "\n"))
+    assert old.encode(["a"]) == [[5, 0, 6]]
     new = adapt(old, lambda: TEXTS, 300)
-    assert new.encode(["a"])[0][-1] == new.id_of(END_OF_TEXT)
+    ids = new.encode(["a"])[0]
+    assert (ids[0], ids[-1]) == (new.id_of("[CLS]"), new.id_of("[SEP]")) == (2, 3)
 
 
 def test_measures_are_counts():

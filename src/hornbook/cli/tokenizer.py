@@ -172,7 +172,7 @@ def adapt_command(
         pair = {"before": as_dict(before), "after": as_dict(after)}
         print(json.dumps({"path": str(path), **pair}, indent=2))
         return
-    show_measures({f"before ({base})": before, f"after ({out.name})": after})
+    show_measures({"before": before, "after": after})
     change = after.n_tokens / max(before.n_tokens, 1) - 1
     print(
         f"{path}: {before.n_tokens:,} -> {after.n_tokens:,} tokens on the held-out part of "

@@ -33,11 +33,11 @@ def in_words(found: Measures) -> str:
 
 def show_measures(rows: dict[str, Measures]) -> None:
     """A row a tokenizer, and below the words that each of them splits worst."""
-    table = _table("tokenizer", "vocabulary", "tokens/word", "bytes/token", "used", "unknown")
+    table = _table("tokenizer", "vocab", "tokens/word", "bytes/token", "used", "unknown")
     table.add_column("MB/s", justify="right", no_wrap=True)
     for name, found in rows.items():
         table.add_row(
-            name if len(name) <= 24 else f"…{name[-23:]}",  # a folder's
+            name if len(name) <= 18 else f"…{name[-17:]}",  # a folder's
             f"{found.vocab_size:,}",
             f"{found.tokens_per_word:.2f}",
             f"{found.bytes_per_token:.2f}",

@@ -99,9 +99,9 @@ def worst_split(
 ) -> list[SplitWord]:
     """Words that would save most tokens if they had one of their own.
 
-    words: what stands between spaces or dashes, and how often; marks at the edges are taken off. A word is
-    looked at with a space before it, as it stands in a text; a byte-level tokenizer would need a
-    token for the space too.
+    words: what stands between spaces or dashes, and how often; marks at the edges are taken off. A
+    word is looked at with a space before it, as it stands in a text; a byte-level tokenizer would
+    need a token for the space too.
     """
     alone = 2 if tokenizer.is_byte_level else 1
     bare: Counter[str] = Counter()
