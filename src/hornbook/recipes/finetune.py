@@ -36,6 +36,7 @@ from hornbook.tasks.probe import fit_probe, folded, standardize
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
 from hornbook.training.optimizers import adamw, decay_groups
+from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
 
 Trunk = Bert | GPT
@@ -220,15 +221,16 @@ def finetune(
             yield [collate([rows[i] for i in indices], targets[indices], device)]
 
     check = 1
-    for step in train_steps(
-        upper, loss_of, batches(), optimizer, linear(settings.warm_up), clock, accelerator
-    ):
-        if step.number % 5 == 0:
-            report(f"epoch {1 + step.number // steps_per_epoch}, loss {step.loss:.3f}")
-        if step.progress >= check / settings.n_checks:
-            check = int(step.progress * settings.n_checks) + 1
-            best, best_score = _better(upper, score(scores(held_out)), best, best_score)
-            report("validated", best_score)
+    with by_rows(upper):
+        for step in train_steps(
+            upper, loss_of, batches(), optimizer, linear(settings.warm_up), clock, accelerator
+        ):
+            if step.number % 5 == 0:
+                report(f"epoch {1 + step.number // steps_per_epoch}, loss {step.loss:.3f}")
+            if step.progress >= check / settings.n_checks:
+                check = int(step.progress * settings.n_checks) + 1
+                best, best_score = _better(upper, score(scores(held_out)), best, best_score)
+                report("validated", best_score)
     best, best_score = _better(upper, score(scores(held_out)), best, best_score)
     report("validated", best_score)
     upper.load_state_dict(best)

@@ -22,6 +22,7 @@ from hornbook.errors import TrainingError
 from hornbook.nn.losses import LossSum
 from hornbook.training.optimizers import AnyOptimizer
 from hornbook.training.parts import whole
+from hornbook.training.rows import summed
 from hornbook.training.schedules import Clock, Schedule
 
 if TYPE_CHECKING:
@@ -163,6 +164,6 @@ def _scale_and_clip(parameters: list[Tensor], count: float, clip: float) -> floa
 def _values(parameter: Tensor, gradient: Tensor) -> Tensor:
     """The gradient, or of a sparse one (`training.rows`) the rows that are not zero."""
     if gradient.is_sparse:
-        parameter.grad = gradient.coalesce()
+        parameter.grad = summed(gradient)
         return parameter.grad._values()
     return gradient

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from hornbook.training.muon import Muon
+from hornbook.training.rows import RowGradients
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -53,8 +54,11 @@ def decay_groups(
 
 
 def adamw(groups: list[dict], *, betas: tuple[float, float] = (0.9, 0.999)) -> Optimizer:
-    """Fused AdamW over `decay_groups`."""
-    return AdamW(groups, betas=betas, fused=all(_fusible(p) for g in groups for p in g["params"]))
+    """Fused AdamW over `decay_groups`; takes gradients by rows too (`training.rows`)."""
+    fused = all(_fusible(p) for g in groups for p in g["params"])
+    optimizer = AdamW(groups, betas=betas, fused=fused)
+    RowGradients(optimizer)
+    return optimizer
 
 
 def _fusible(parameter: torch.Tensor) -> bool:
