@@ -53,7 +53,7 @@ def fake_metrics(n_steps: int = 2000, every: int = 100, seed: int = 0) -> Metric
                     train_loss=smooth,
                     validation_loss=validation,
                     bits_per_byte=validation / math.log(2),
-                    sample="KING HENRY:\n" + " ".join(rng.choices(WORDS.split(), k=40)) + ",\nexeunt.",
+                    sample=f"KING HENRY:\n{' '.join(rng.choices(WORDS.split(), k=40))},\nexeunt.",
                 )
             )
     return Metrics(steps=steps, evaluations=evaluations)

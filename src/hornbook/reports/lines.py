@@ -12,6 +12,7 @@ from hornbook.reports.readable import excerpt, finite, printable
 
 Points = Sequence[tuple[float, float]]
 FONT = 12.0
+EARLY = 0.02  # of a run: what is higher then is not made room for
 GLYPH = 6.9  # pixels a character takes, on the generous side
 
 
@@ -111,7 +112,10 @@ def draw(chart: Chart) -> Markup:
         if y.low <= level.value <= y.high:
             parts.append(f'<path class="level" d="M{left:.1f} {y(level.value):.1f}H{right:.1f}"/>')
     for line in lines:
-        places = [(x(a), y(b)) for a, b in line.points]
+        within = [(a, b) for a, b in line.points if y.low <= b <= y.high]
+        places = [(x(a), y(b)) for a, b in within]
+        if not places:
+            continue
         path = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
         parts.append(f'<path class="line {line.style}" d="M{path}"/>')
         if line.dots and len(places) <= 60:
@@ -132,9 +136,13 @@ def draw(chart: Chart) -> Markup:
 
 
 def _y_axis(chart: Chart, lines: Sequence[Line], top: float, bottom: float) -> _Axis:
-    values = [b for line in lines for _, b in line.points]
-    main = [b for line in lines if line.style != "faint" for _, b in line.points] or values
-    low, high = min(main), max(main)
+    main = [line for line in lines if line.style != "faint"] or list(lines)
+    start = min(line.points[0][0] for line in main)
+    end = max(line.points[-1][0] for line in main)
+    # The first steep fall may leave the chart at its top: it would flatten all that follows.
+    cut = 0.0 if chart.log or chart.from_zero else EARLY
+    later = [b for line in main for a, b in line.points if a >= start + cut * (end - start)]
+    low, high = min(later), max(later)
     for level in chart.levels:  # a level far off would press the curves together
         if finite(level.value) and low - (high - low) <= level.value <= high + (high - low):
             low, high = min(low, level.value), max(high, level.value)
@@ -159,7 +167,7 @@ def _x_axis(chart: Chart, lines: Sequence[Line], left: float, right: float) -> _
     if high <= low:
         high = low + (abs(low) or 1.0)
     axis = _Axis(low, high, left, right, chart.log)
-    n_most = max(2, int((right - left) / 84))
+    n_most = max(2, int((right - left) / 64))
     make = log_ticks if chart.log else chart.x_ticks or even_ticks
     axis.ticks = make(low, high, n_most)
     return axis

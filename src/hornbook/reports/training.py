@@ -103,11 +103,38 @@ def render(summary: RunSummary, metrics: Metrics) -> str:
             best_step=summary.best_step,
             n_characters=N_SAMPLE_CHARACTERS,
             n_refused=sum(step.refused for step in metrics.steps),
+            planned=_planned(summary),
         )
     )
 
 
 _STYLES = ("report.css", "training.css")
+
+
+def _planned(summary: RunSummary) -> dict[str, str]:
+    """The plan's figures in words; nothing for a run without one."""
+    plan = summary.plan
+    if plan is None:
+        return {}
+    memory = {
+        "weights": plan.memory.weights,
+        "gradients": plan.memory.gradients,
+        "optimiser": plan.memory.optimizer,
+        "activations": plan.memory.activations,
+        "loss": plan.memory.head,
+        "other memory": plan.memory.working,
+        "peak memory": plan.memory.total,
+    }
+    return {
+        "parameters": f"{plan.n_parameters:,}",
+        "tokens": f"{plan.n_tokens:,}",
+        "steps": f"{plan.n_steps:,}",
+        "batch": f"{plan.batch_size:,} x {plan.context_length:,} tokens",
+        "FLOPs": f"{plan.flops:.3g}",
+        "FLOPs a token": f"{plan.flops_per_token:.4g}",
+        "matrix peak": f"{plan.cluster.matrix_speed:.3g} FLOP/s, {plan.cluster.speed_source}",
+        **{name: readable.size(n) for name, n in memory.items() if n},
+    }
 
 
 def _short_unit(summary: RunSummary) -> str:
@@ -252,7 +279,9 @@ def _spread(samples: Sequence[EvaluationRecord], n: int) -> list[EvaluationRecor
 
 def _check_row(check: PlanCheck) -> CheckRow:
     text = _UNITS[check.unit]
-    error = readable.NOTHING if check.error is None else f"{100 * check.error:+.0f} %"
+    error = (
+        readable.NOTHING if check.error is None else f"{100 * check.error:+.0f} %".replace("-", "−")
+    )
     far_off = check.error is not None and abs(check.error) > 0.25
     return CheckRow(check.quantity, text(check.predicted), text(check.actual), error, far_off)
 
