@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hornbook import __version__
-from hornbook.cli import cache, compare, data, doctor, plan, predict, tokenizer
+from hornbook.cli import cache, compare, data, doctor, generate, plan, predict, tokenizer, train
 from hornbook.errors import HornbookError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.command("compare")(compare.command)
 app.command("predict")(predict.command)
+app.command("train")(train.command)
+app.command("generate")(generate.command)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
 from hornbook.errors import ConfigError
 from hornbook.generation.sampling import Transform, draw
 from hornbook.nn.layout import Ragged
 
 
+def seeded(seed: int) -> torch.Generator:
+    """What draws the same tokens for the same seed."""
+    return torch.Generator().manual_seed(seed)
+
+
 @torch.inference_mode()
 def generate(
-    model: nn.Module,
+    model: Any,
     prompt: Sequence[int],
     *,
     n_tokens: int,
@@ -25,11 +30,11 @@ def generate(
 ) -> Iterator[int]:
     """Yield up to `n_tokens` token ids that continue the prompt; `stop` ends them.
 
-    model: hidden = model(tokens, layout), model.logits(hidden), model.config.context_length.
+    model: a decoder of `models`.
     slide: past the context's end the oldest tokens are forgotten; otherwise ConfigError. Raises
     ConfigError for an empty prompt.
     """
-    longest = model.config.context_length
+    longest = getattr(model.config, "context_length", 1)  # the bigram reads one token
     tokens = list(prompt)
     if not tokens:
         raise ConfigError("the prompt is empty", hint="Give at least one token to continue.")

@@ -1,7 +1,7 @@
-"""Samplers as small transforms of logits that chain: (V,) -> (V,), -inf where no token may be drawn.
+"""Samplers as small transforms of logits that chain: (V,) -> (V,), -inf for what may not be drawn.
 
-    choose = chain(temperature(0.8), top_k(50), top_p(0.95))
-    token = draw(choose(logits), generator)
+choose = chain(temperature(0.8), top_k(50), top_p(0.95))
+token = draw(choose(logits), generator)
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Every value that follows from the dial is shown, saved with the run, and can be 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,7 @@ class Asked(Settings):
     decay: Decay = "linear"
     clip: float = Field(1.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    counting: bool = False  # the network stands on n-gram counts of the training text
     cross_documents: bool = False
     gradient_checkpointing: bool = False
     precision: Precision = "auto"
@@ -59,6 +60,8 @@ class Asked(Settings):
         given = [name for name in ("time", "steps", "epochs") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say how long to train; give one")
+        if self.counting and self.family != "gpt":
+            raise ValueError(f"counting is for the family 'gpt', not '{self.family}'")
         return self
 
 
@@ -93,7 +96,7 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
     batch = asked.batch_size or max(1, 4096 // context)
     muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
     narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
-    decided = {
+    decided: dict[str, Any] = {
         "tokenizer": tokenizer,
         "vocab_size": vocab_size,
         "n_layers": n_layers,
@@ -123,7 +126,9 @@ def derived(asked: Asked, resolved: Resolved) -> dict[str, str | int | float | b
 def _heads(d_model: int) -> int:
     """As many heads as are about 64 wide and divide the width."""
     wanted = max(1, round(d_model / 64))
-    return min((n for n in range(1, d_model + 1) if d_model % n == 0), key=lambda n: abs(n - wanted))
+    return min(
+        (n for n in range(1, d_model + 1) if d_model % n == 0), key=lambda n: abs(n - wanted)
+    )
 
 
 def _context(n_tokens: int, vocab_size: int) -> int:

@@ -3,72 +3,156 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from hornbook.nn.layout import Padded
+from hornbook.errors import ConfigError
+from hornbook.models import CONFIGS, MODELS
+from hornbook.models.counting import Counted, count
+from hornbook.models.counting_gpt import CountingGPT, CountingGPTConfig
+from hornbook.models.presets import preset
 from hornbook.nn.losses import LossSum
 from hornbook.recipes.dial import Resolved
-from hornbook.tasks import language_modeling
+from hornbook.recipes.preparation import Prepared
+from hornbook.tasks import language_modeling, masked_lm
+from hornbook.tasks.counted_language_modeling import CountedBatch, CountedLanguageModel
 from hornbook.tasks.language_modeling import LanguageModel, NextTokenBatch
+from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM, Masking
+from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer
 from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups, muon_and_adamw
 
-Collate = Callable[[np.ndarray, np.ndarray, str], Any]
+# The family that a person names -> the page in `models`.
+PAGES = {
+    "bigram": "bigram",
+    "gpt": "modern-gpt",
+    "gpt2": "gpt",
+    "llama": "llama",
+    "bert": "bert",
+    "modern-bert": "modern-bert",
+}
+ENCODERS = {"bert", "modern-bert"}
+MASKED_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # Devlin et al. 2019; Warner et al. 2024
 
 
 @dataclass(frozen=True)
 class Objective:
     """How windows become what a model learns from.
 
-    collate: (tokens, targets, device), both (B, T) -> a batch; loss_of takes it.
+    collate: (tokens, targets, places) -> a batch; tokens and targets (B, T), places (B,) where each
+    row begins in the training text, None for other text. writes: it can continue a text.
     """
 
-    model: nn.Module  # trunk and head, as the loss reads them
-    collate: Collate
+    model: nn.Module
+    collate: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
     loss_of: Callable[[nn.Module, Any], LossSum]
-    writes: bool = True  # can continue a text
+    writes: bool = True
+
+    @property
+    def saved(self) -> nn.Module:
+        """What is worth keeping: a decoder alone, an encoder with its head."""
+        return self.trunk if self.writes else self.model
 
     @property
     def trunk(self) -> nn.Module:
+        """The decoder or encoder itself."""
         trunk = self.model.trunk
         assert isinstance(trunk, nn.Module)
         return trunk
 
 
-def next_token(trunk: nn.Module) -> Objective:
+def build(settings: Resolved, prepared: Prepared, device: str) -> Objective:
+    """The model of a run with its first weights, and its objective. Seed torch beforehand."""
+    config = architecture(settings)
+    if settings.counting:
+        counted = count(prepared.train.tokens, settings.vocab_size)
+        trunk = CountingGPT(CountingGPTConfig(config), counted.counts)
+        return on_counts(trunk.to(device), counted, device)
+    trunk = MODELS.load(PAGES[settings.family])(config).to(device)
+    if settings.family in ENCODERS:
+        return hidden_tokens(trunk, prepared.tokenizer, settings, device)
+    return next_token(trunk, device)
+
+
+def architecture(settings: Resolved) -> Any:
+    """The config of the family's page; a preset's sizes where one is named."""
+    page = PAGES[settings.family]
+    if settings.preset:
+        family, config = preset(settings.preset)
+        if family != page:
+            raise ConfigError(
+                f"the preset {settings.preset} is a {family}, not a {settings.family}",
+                hint=f"Train the family '{_named(family)}' with it.",
+            )
+        sizes = {f.name: getattr(config, f.name) for f in fields(config)}
+    else:
+        sizes = {
+            "n_layers": settings.n_layers,
+            "n_heads": settings.n_heads,
+            "d_model": settings.d_model,
+            "d_ff": _feed_forward(settings),
+        }
+    sizes |= {"vocab_size": settings.vocab_size, "context_length": settings.context_length}
+    if settings.dropout:
+        sizes["dropout"] = settings.dropout
+    kind = CONFIGS.load(page)
+    known = {f.name for f in fields(kind)}
+    if settings.dropout and "dropout" not in known:
+        raise ConfigError(
+            f"the family '{settings.family}' has no dropout",
+            hint="Leave it out, or train gpt2 or bert.",
+        )
+    return kind(**{name: value for name, value in sizes.items() if name in known})
+
+
+def next_token(trunk: Any, device: str) -> Objective:
     """A decoder and the next token (Radford et al. 2019, section 2)."""
-    return Objective(LanguageModel(trunk), _rows, language_modeling.loss_of)
+
+    def collate(
+        tokens: np.ndarray, targets: np.ndarray, places: np.ndarray | None
+    ) -> NextTokenBatch:
+        return language_modeling.windows(
+            *(torch.from_numpy(x).to(device) for x in (tokens, targets))
+        )
+
+    return Objective(LanguageModel(trunk), collate, language_modeling.loss_of)
 
 
-def _rows(tokens: np.ndarray, targets: np.ndarray, device: str) -> NextTokenBatch:
-    ids = torch.from_numpy(tokens).to(device)
-    return NextTokenBatch(
-        ids, Padded(torch.ones_like(ids, dtype=torch.bool)), torch.from_numpy(targets).to(device)
+def on_counts(trunk: CountingGPT, counted: Counted, device: str) -> Objective:
+    """The same for a network on counts: each training window brings what other folds say."""
+
+    def collate(tokens: np.ndarray, targets: np.ndarray, places: np.ndarray | None) -> CountedBatch:
+        batch = language_modeling.windows(
+            *(torch.from_numpy(x).to(device) for x in (tokens, targets))
+        )
+        evidence = None
+        if places is not None:
+            inside = (places[:, None] + np.arange(tokens.shape[1])) % counted.n_tokens
+            shares = counted.evidence(inside, trunk.config.orders)
+            evidence = torch.from_numpy(shares).flatten(0, 1).to(device)
+        return CountedBatch(batch.tokens, batch.layout, batch.targets, evidence)
+
+    return Objective(CountedLanguageModel(trunk), collate, language_modeling.loss_of)
+
+
+def hidden_tokens(trunk: Any, tokenizer: Tokenizer, settings: Resolved, device: str) -> Objective:
+    """An encoder and its hidden tokens (Devlin et al. 2019, section 3.1); each window one text."""
+    masking = Masking(
+        mask_token=tokenizer.id_of("[MASK]"),
+        vocab_size=settings.vocab_size,
+        n_specials=len(BERT_SPECIALS),
+        share=MASKED_SHARE[settings.family],
     )
 
+    def collate(tokens: np.ndarray, targets: np.ndarray, places: np.ndarray | None) -> MaskedBatch:
+        # What is hidden follows from the place (or the tokens), so that a resumed run hides alike.
+        key = settings.seed + int(tokens[:, 0].sum() if places is None else places.sum())
+        return masking.collate(tokens.tolist(), torch.Generator().manual_seed(key), device)
 
-def build(settings: Resolved) -> Objective:
-    """The model of a run with its first weights, and its objective. Seed torch beforehand."""
-    if settings.family == "gpt":
-        from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
-
-        return next_token(
-            ModernGPT(
-                ModernGPTConfig(
-                    vocab_size=settings.vocab_size,
-                    context_length=settings.context_length,
-                    n_layers=settings.n_layers,
-                    n_heads=settings.n_heads,
-                    d_model=settings.d_model,
-                    d_ff=4 * settings.d_model,
-                )
-            )
-        )
-    raise NotImplementedError(settings.family)
+    return Objective(MaskedLM(trunk).to(device), collate, masked_lm.loss_of, writes=False)
 
 
 def make_optimizer(objective: Objective, settings: Resolved) -> AnyOptimizer:
@@ -88,3 +172,14 @@ def make_optimizer(objective: Objective, settings: Resolved) -> AnyOptimizer:
         )
     groups = decay_groups(named, lr=settings.lr, weight_decay=settings.weight_decay)
     return adamw(groups, betas=(0.9, 0.95))
+
+
+def _feed_forward(settings: Resolved) -> int:
+    """Four widths; of a gated unit's three matrices each is 2/3 as wide (Shazeer 2020), by 8s."""
+    if settings.family in {"llama", "modern-bert"}:
+        return -(-8 * settings.d_model // 24) * 8
+    return 4 * settings.d_model
+
+
+def _named(page: str) -> str:
+    return next((name for name, its_page in PAGES.items() if its_page == page), page)

@@ -20,7 +20,7 @@ from hornbook.nn.precision import choose_precision
 from hornbook.recipes.dial import Resolved
 from hornbook.recipes.families import Objective, build, make_optimizer
 from hornbook.recipes.preparation import Prepared
-from hornbook.records import EvaluationRecord, StepRecord
+from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.loop import train_steps
@@ -48,11 +48,13 @@ class Progress:
     step: int = 0  # steps taken
     tokens: int = 0
     seconds: float = 0.0
-    recent_loss: float = 0.0  # of about the last 20 steps, nats
-    best_loss: float = float("inf")
+    recent_loss: float = 0.0  # of about the last 10 steps, nats
+    last_loss: float | None = None  # of the last evaluation
+    best_loss: float | None = None
     best_step: int | None = None
     n_worse: int = 0  # evaluations since the best
-    n_evaluations: int = 0
+    n_evaluations: int = 0  # passed or made, of those that the settings ask for
+    evaluated_at: int | None = None  # step
 
 
 class Training:
@@ -62,8 +64,7 @@ class Training:
         self.settings, self.prepared, self.folder = settings, prepared, folder
         self.precision = choose_precision()
         self.accelerator = make_accelerator(self.precision, seed=settings.seed)
-        self.objective: Objective = build(settings)
-        self.objective.model.to(self.accelerator.device)
+        self.objective: Objective = build(settings, prepared, self.accelerator.device.type)
         self.optimizer = make_optimizer(self.objective, settings)
         self.windows = Windows(
             prepared.train,
@@ -73,7 +74,8 @@ class Training:
             cross_documents=settings.cross_documents,
         )
         self.progress = Progress()
-        self._last_loss: float | None = None
+        self._stopping = False
+        self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
 
     def resume(self) -> tuple[str, ...]:
         """Go on from the last whole checkpoint, or from the start; says which were damaged."""
@@ -85,8 +87,17 @@ class Training:
         self.progress = Progress(**found.state["progress"])
         return found.skipped
 
-    def run(self, listener: Listener) -> None:
-        """Train until time, steps or patience are up, telling the listener."""
+    @property
+    def sampled(self) -> bool:
+        """Whether evaluations on the way read only a part of the validation text."""
+        return len(self.prepared.validation) > SAMPLED
+
+    def stop(self) -> None:
+        """End after the step that is being taken, with a checkpoint of it."""
+        self._stopping = True
+
+    def run(self, listener: Listener) -> RunStatus:
+        """Train until time, steps or patience are up; returns why it ended."""
         settings, progress = self.settings, self.progress
         began = time.monotonic() - progress.seconds
         clock = Clock(n_steps=self.n_steps(), seconds=settings.time, spent=progress.seconds)
@@ -104,7 +115,7 @@ class Training:
             progress.step = step.number + 1
             progress.tokens += settings.batch_size * settings.context_length
             progress.seconds = time.monotonic() - began
-            share = max(0.05, 1 / progress.step)
+            share = max(0.1, 2 / (progress.step + 1))
             progress.recent_loss += share * (step.loss - progress.recent_loss)
             listener.hear(
                 StepRecord(
@@ -118,41 +129,65 @@ class Training:
                     refused=step.refused,
                 )
             )
-            if step.progress * settings.evaluations >= progress.n_evaluations + 1:
-                listener.hear_evaluation(self.evaluate())
-                self.save()
+            if self._due(step.progress):
+                self._look(listener)
+                progress.seconds = time.monotonic() - began
                 if settings.patience and progress.n_worse >= settings.patience:
-                    break
-        progress.seconds = time.monotonic() - began
+                    return "stopped early"
+            if self._stopping:
+                self.save()
+                return "interrupted"
+        if progress.evaluated_at != progress.step:
+            self._look(listener)
+        return "finished"
+
+    def _due(self, share: float) -> bool:
+        """Whether to evaluate, when this share of the run is done."""
+        if self.settings.time is not None:  # looking must not eat the time for learning
+            since = time.monotonic() - self._looked
+            if since < 10 * self._looking:
+                return False
+        passed = int(share * self.settings.evaluations)
+        due = passed > self.progress.n_evaluations
+        self.progress.n_evaluations = passed
+        return due
+
+    def _look(self, listener: Listener) -> None:
+        """Evaluate, tell, and keep a checkpoint."""
+        began = time.monotonic()
+        listener.hear_evaluation(self.evaluate())
+        self.save()
+        self._looked = time.monotonic()
+        self._looking = self._looked - began
 
     def evaluate(self, *, whole: bool = False) -> EvaluationRecord:
         """The loss on a fixed sample of the validation text, or on all of it; a sample of text."""
         progress = self.progress
         tokens = self.prepared.validation
-        if not whole and len(tokens) > SAMPLED:
+        if not whole and self.sampled:
             tokens = TokenArray(tokens.tokens[:SAMPLED], _ends_before(tokens.ends, SAMPLED))
         loss, n_targets = mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))
-        progress.n_evaluations += 1
-        self._last_loss = loss
-        if loss < progress.best_loss:
+        progress.last_loss, progress.evaluated_at = loss, progress.step
+        if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.n_worse = loss, progress.step, 0
         else:
             progress.n_worse += 1
         share = len(tokens) / len(self.prepared.validation)
+        # Hidden tokens are guessed from both sides: their loss says nothing about bytes.
+        n_bytes = share * self.prepared.validation.n_bytes if self.objective.writes else 0
         return EvaluationRecord(
             step=progress.step,
             tokens=progress.tokens,
             seconds=progress.seconds,
-            train_loss=progress.recent_loss,
+            # On counts the two are not alike: training leaves a fold of them out.
+            train_loss=None if self.settings.counting else progress.recent_loss,
             validation_loss=loss,
-            bits_per_byte=bits_per_byte(
-                loss, n_targets, round(share * self.prepared.validation.n_bytes)
-            ),
+            bits_per_byte=bits_per_byte(loss, n_targets, round(n_bytes)),
             sample=self.sample(),
         )
 
-    def sample(self, n_tokens: int = 200) -> str:
-        """What the model writes after the validation text's first line; the same draws each time."""
+    def sample(self, n_tokens: int = 120) -> str:
+        """What the model writes after the validation text's beginning; always the same draws."""
         if not self.objective.writes:
             return ""
         prompt = self.prepared.validation.tokens[:16].tolist()
@@ -174,7 +209,7 @@ class Training:
             self.objective.model,
             self.optimizer,
             {"progress": asdict(self.progress), "windows": self.windows.state()},
-            score=self._last_loss,
+            score=self.progress.last_loss,
         )
 
     def take_best(self) -> None:
@@ -194,11 +229,10 @@ class Training:
     def _batches(self) -> Iterator[list[Any]]:
         """Micro-batches of each step; their order is the windows' alone."""
         size = self.settings.micro_batch_size
-        for tokens, targets in self.windows:
-            yield [
-                self._collate(tokens[i : i + size], targets[i : i + size])
-                for i in range(0, len(tokens), size)
-            ]
+        while True:
+            places = self.windows.places()
+            rows = zip(*(_cut(x, size) for x in (*next(self.windows), places)), strict=True)
+            yield [self.objective.collate(*part) for part in rows]
 
     def _all(self, tokens: TokenArray) -> Iterator[Any]:
         """All of a text, each token after at least half a context."""
@@ -210,10 +244,11 @@ class Training:
             stride=max(1, context // 2),
             cross_documents=self.settings.cross_documents,
         ):
-            yield self._collate(*batch)
+            yield self.objective.collate(*batch, None)
 
-    def _collate(self, tokens: np.ndarray, targets: np.ndarray) -> Any:
-        return self.objective.collate(tokens, targets, self.accelerator.device.type)
+
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _ends_before(ends: np.ndarray, n_tokens: int) -> np.ndarray:

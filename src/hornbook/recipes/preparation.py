@@ -43,7 +43,11 @@ def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
     name = asked.tokenizer or _usual(asked, corpus)
     tokenizer = tokenizer or open_or_train(name, corpus, asked.vocab_size)
     return Prepared(
-        corpus, tokenizer, name, pack(corpus.train(), tokenizer), pack(corpus.validation(), tokenizer)
+        corpus,
+        tokenizer,
+        name,
+        pack(corpus.train(), tokenizer),
+        pack(corpus.validation(), tokenizer),
     )
 
 

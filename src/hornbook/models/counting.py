@@ -1,0 +1,158 @@
+"""Counting as evidence for a network: what followed these tokens elsewhere in the training text.
+
+A network that is shown counts of the very text it learns from finds the answer among them, and
+learns to trust them more than a new text deserves. So the text is cut into folds, and at each place
+the counts leave that place's own fold out: in training they are as good as they will be on text
+that was never counted. Shares are interpolated from the shortest context to the longest
+(Witten and Bell 1991, method C), as in `models.ngram`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hornbook.models.ngram import Ints, checked
+
+Floats = NDArray[np.float32]
+SMALLEST = 1e-7  # a share below this is taken for this: its logarithm has to stay finite
+
+
+@dataclass(frozen=True)
+class Level:
+    """The n-grams of one order, M of them after K contexts, counted with each of F folds left out.
+
+    codes: (M,) sorted, context * V + token. starts: (K + 1,) where each context's entries begin.
+    counts: (M, F + 1), the last column of the whole text; totals and ways: (K, F + 1), of a
+    context how often it was followed, and by how many different tokens.
+    """
+
+    codes: Ints
+    starts: Ints
+    counts: Floats
+    totals: Floats
+    ways: Floats
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Evidence from contexts of 0 ... len(levels) - 1 tokens; `count` makes one."""
+
+    vocab_size: int
+    levels: tuple[Level, ...]
+
+    @property
+    def whole(self) -> int:
+        """The number of the fold that leaves nothing out: for text that was not counted."""
+        return self.levels[0].counts.shape[1] - 1
+
+    def found(self, tokens: Ints, positions: Ints) -> list[Ints]:
+        """The entries that end at each token, by level, -1 where unseen. (N,) -> each (N,).
+
+        positions: of each token in its document; what stands before 0 is not looked at.
+        """
+        entries: list[Ints] = []
+        before = np.zeros(len(tokens), np.int64)  # the empty context
+        for level in self.levels:
+            codes = before * self.vocab_size + tokens
+            place = np.searchsorted(level.codes, codes).clip(max=len(level.codes) - 1)
+            hit = (level.codes[place] == codes) & (before >= 0)
+            entries.append(np.where(hit, place, -1))
+            before = np.append(-1, entries[-1][:-1])
+            before[positions == 0] = -1
+        return entries
+
+    def log_shares(self, entries: Sequence[Ints], fold: Ints, orders: Sequence[int]) -> Floats:
+        """Log-probabilities of what comes next: (N, len(orders), V).
+
+        entries: `found` of the tokens before, each (N,). fold: (N,) the fold to leave out. orders:
+        3 is the trigram's opinion; growing, at most len(levels).
+        """
+        n, v = len(fold), self.vocab_size
+        shares = np.full((n, v), 1 / v, np.float32)
+        out = np.empty((n, len(orders), v), np.float32)
+        contexts = [np.zeros(n, np.int64), *entries[: len(self.levels) - 1]]
+        for order, (level, context) in enumerate(zip(self.levels, contexts, strict=True), 1):
+            rows = np.flatnonzero(context >= 0)
+            at, without = context[rows], fold[rows]
+            total, ways = level.totals[at, without], level.ways[at, without]
+            known = ways > 0
+            weight = 1 / np.where(known, total + ways, 1)
+            shares[rows] *= np.where(known, ways * weight, 1)[:, None]
+            first, n_entries = level.starts[at], level.starts[at + 1] - level.starts[at]
+            skip = np.repeat(first - (n_entries.cumsum() - n_entries), n_entries)
+            entry = np.arange(n_entries.sum()) + skip  # of all rows' contexts, end to end
+            row = np.repeat(np.arange(len(rows)), n_entries)
+            kept = level.counts[entry, without[row]] * weight[row]
+            shares[rows[row], level.codes[entry] % v] += kept
+            if order in orders:
+                out[:, orders.index(order)] = np.log(np.maximum(shares, SMALLEST))
+        return out
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A counted text: its counts, and for each of its tokens the entries that end there."""
+
+    counts: Counts
+    entries: list[NDArray[np.int32]]
+    n_folds: int
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.entries[0])
+
+    def evidence(self, places: Ints, orders: Sequence[int]) -> Floats:
+        """Log-shares of the token after each place (any shape), its fold left out: (..., K, V)."""
+        flat = places.reshape(-1)
+        n = self.n_tokens
+        fold = np.minimum(flat + 1, n - 1) * self.n_folds // n
+        entries = [level[flat].astype(np.int64) for level in self.entries]
+        shares = self.counts.log_shares(entries, fold, orders)
+        return shares.reshape(*places.shape, *shares.shape[1:])
+
+
+def count(tokens: np.ndarray, vocab_size: int, *, max_order: int = 7, n_folds: int = 8) -> Counted:
+    """Count a text (T,) by orders 1 ... max_order, and again without each of its folds.
+
+    Memory: about 4 * (n_folds + 1) bytes for each different n-gram. Raises DataError for an empty
+    text or ids out of range.
+    """
+    tokens = checked(tokens, vocab_size)
+    n = len(tokens)
+    n_folds = min(n_folds, n)
+    fold = np.arange(n) * n_folds // n
+    before, n_contexts = np.zeros(n, np.int64), 1
+    levels: list[Level] = []
+    entries: list[NDArray[np.int32]] = []
+    for order in range(1, min(max_order, n) + 1):
+        some = slice(order - 1, None)  # the first n-gram of this order ends here
+        codes, entry = np.unique(before[some] * vocab_size + tokens[some], return_inverse=True)
+        levels.append(_level(codes, entry, fold[some], n_contexts, vocab_size, n_folds))
+        found = np.full(n, -1, np.int32)
+        found[some] = entry
+        entries.append(found)
+        before, n_contexts = np.append(-1, found[:-1]).astype(np.int64), len(codes)
+    return Counted(Counts(vocab_size, tuple(levels)), entries, n_folds)
+
+
+def _level(
+    codes: Ints, entry: Ints, fold: Ints, n_contexts: int, vocab_size: int, n_folds: int
+) -> Level:
+    inside = np.bincount(entry * n_folds + fold, minlength=len(codes) * n_folds)
+    inside = inside.reshape(len(codes), n_folds)
+    whole = inside.sum(1, keepdims=True)
+    counts = np.concatenate([whole - inside, whole], 1).astype(np.float32)
+    starts = np.searchsorted(codes, np.arange(n_contexts + 1) * vocab_size)
+    return Level(
+        codes, starts, counts, _by_context(counts, starts), _by_context(counts > 0, starts)
+    )
+
+
+def _by_context(values: np.ndarray, starts: Ints) -> Floats:
+    """Sums over each context's entries: (M, F + 1) -> (K, F + 1)."""
+    ends = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(0, dtype=np.float64)])
+    return np.diff(ends[starts], axis=0).astype(np.float32)

@@ -1,0 +1,35 @@
+"""Counting on the same text: what every language model is printed beside."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hornbook.data.packing import TokenArray
+from hornbook.evaluation.likelihood import bits_per_byte
+from hornbook.models import ngram
+from hornbook.records import Referee
+
+ORDERS = 5
+MOST_TOKENS = 20_000_000  # more would take minutes and gigabytes
+KINDS = {"Witten-Bell": ngram.WITTEN_BELL, "Kneser-Ney": ngram.KNESER_NEY}
+
+
+def referees(train: TokenArray, validation: TokenArray, vocab_size: int) -> list[Referee]:
+    """The bigram and the best of orders 1 to 5, by either smoothing; none for a huge text."""
+    if len(train) > MOST_TOKENS:
+        return []
+    found: list[Referee] = []
+    for name, smoothing in KINDS.items():
+        counted = ngram.fit(train.tokens, vocab_size, ORDERS, smoothing)
+        losses = counted.losses(validation.tokens)
+        if smoothing.by_contexts:  # only its highest order is a model of its own
+            orders = [len(losses)]
+        else:
+            orders = sorted({min(2, len(losses)), int(np.argmin(losses)) + 1})
+        for order in orders:
+            loss = float(losses[order - 1])
+            bits = bits_per_byte(loss, len(validation), validation.n_bytes)
+            found.append(
+                Referee(name=f"{order}-gram, {name}", order=order, loss=loss, bits_per_byte=bits)
+            )
+    return found

@@ -1,0 +1,306 @@
+"""A training run as a folder: planned, trained, kept, summed up, reported.
+
+RUN/config.yaml       every setting, decided; repeats the run
+    metrics.jsonl     a line a step and an evaluation
+    checkpoints/      the newest and the best
+    model/            config.json, model.safetensors, tokenizer.json of the best
+    summary.json      the plan beside what happened, referees, hashes, environment
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from hornbook import bundle, files, runs
+from hornbook.config import settings_from
+from hornbook.errors import ConfigError, StudyError
+from hornbook.evaluation import plan as planning
+from hornbook.evaluation.curves import read_curves
+from hornbook.models.presets import count_parameters
+from hornbook.nn.precision import choose_precision
+from hornbook.recipes.dial import Asked, Resolved, derived, resolve
+from hornbook.recipes.families import PAGES, architecture
+from hornbook.recipes.language_model import Training
+from hornbook.recipes.preparation import Prepared, prepare
+from hornbook.recipes.referees import referees
+from hornbook.records import (
+    CorpusRecord,
+    EvaluationRecord,
+    Metrics,
+    PlanRecord,
+    RunStatus,
+    RunSummary,
+    StepRecord,
+)
+from hornbook.text.tokenizer import Tokenizer
+
+
+class Listener(Protocol):
+    """Who is told: the plan, each step and evaluation, the end."""
+
+    def begin(self, plan: PlanRecord) -> None: ...
+    def hear(self, step: StepRecord) -> None: ...
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
+    def end(self, summary: RunSummary) -> None: ...
+
+
+@dataclass
+class Written:
+    """Writes what it hears to metrics.jsonl, and passes it on."""
+
+    path: Path
+    to: Listener
+
+    def hear(self, step: StepRecord) -> None:
+        self._append(step.model_dump_json())
+        self.to.hear(step)
+
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None:
+        self._append(evaluation.model_dump_json())
+        self.to.hear_evaluation(evaluation)
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepared, Resolved]:
+    """Read the corpus and decide every setting."""
+    prepared = prepare(asked, tokenizer=tokenizer)
+    settings = resolve(
+        asked,
+        vocab_size=prepared.tokenizer.vocab_size,
+        n_tokens=len(prepared.train),
+        tokenizer=prepared.name,
+    )
+    return prepared, settings
+
+
+def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
+    """What the run will take, on this machine."""
+    per_step = settings.batch_size * settings.context_length
+    n_tokens = per_step * (settings.steps or 1)
+    if settings.epochs:
+        n_tokens = round(settings.epochs * len(prepared.train))
+    precision = choose_precision()
+    recipe = planning.Recipe(
+        family=PAGES[settings.family],
+        config=architecture(settings),
+        n_tokens=n_tokens,
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        length=settings.context_length,
+        precision=precision.dtype,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        optimizer=settings.optimizer,
+    )
+    cluster, speed = planning.this_machine(recipe, device=precision.device)
+    made = planning.plan(recipe, cluster, speed)
+    if settings.time:
+        n_tokens = max(per_step, round(settings.time * made.tokens_per_second))
+        made = planning.plan(replace(recipe, n_tokens=n_tokens), cluster, speed)
+    return made
+
+
+@dataclass
+class Session:
+    """A run that is ready to be carried out. decided: what the dial set."""
+
+    training: Training
+    plan: PlanRecord
+    decided: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.training.folder
+
+    def carry_out(self, listener: Listener, *, command: str) -> RunSummary:
+        """Run to the end, keep the best model, sum up; an interrupted run is summed up too."""
+        training, prepared = self.training, self.training.prepared
+        with runs.locked(self.folder):
+            started, before = runs.now(), _peak_bytes()
+            written = Written(self.folder / "metrics.jsonl", listener)
+            status = training.run(written)
+            peak_bytes = _peak_bytes() - before
+            if status != "interrupted":
+                training.take_best()
+                if training.sampled:
+                    written.hear_evaluation(training.evaluate(whole=True))
+            with files.atomic_folder(self.folder / "model") as place:
+                bundle.save(place, training.objective.saved, prepared.tokenizer)
+            summary = self._summary(status, started, command, peak_bytes)
+            runs.write_record(self.folder / "summary.json", summary)
+        listener.end(summary)
+        return summary
+
+    def metrics(self) -> Metrics:
+        """All that was written on the way."""
+        return Metrics.from_lines((self.folder / "metrics.jsonl").read_text(encoding="utf-8"))
+
+    def _summary(
+        self, status: RunStatus, started: str, command: str, peak_bytes: int
+    ) -> RunSummary:
+        training, prepared, settings = self.training, self.training.prepared, self.training.settings
+        progress, metrics = training.progress, self.metrics()
+        counted = []
+        if training.objective.writes:
+            counted = referees(prepared.train, prepared.validation, settings.vocab_size)
+        # The last line is of the kept model on the whole text, or the best one if that was whole.
+        looks = metrics.evaluations
+        best = looks[-1] if training.sampled and looks else _best(looks)
+        return RunSummary(
+            model=settings.family + (" on counts" if settings.counting else ""),
+            n_parameters=count_parameters(training.objective.model),
+            corpus=_corpus_record(prepared),
+            unit=f"{prepared.name}, {settings.vocab_size:,} in the vocabulary",
+            vocab_size=settings.vocab_size,
+            bytes_per_token=prepared.validation.n_bytes / len(prepared.validation),
+            status=status,
+            n_steps=progress.step,
+            n_tokens=progress.tokens,
+            seconds=progress.seconds,
+            best_step=progress.best_step,
+            best_validation_loss=best.validation_loss if best else None,
+            best_bits_per_byte=best.bits_per_byte if best else None,
+            last_validation_loss=progress.last_loss,
+            last_train_loss=progress.recent_loss,
+            referees=counted,
+            plan=self.plan,
+            checks=planning.check(
+                self.plan,
+                seconds=max(1e-3, progress.seconds),
+                n_tokens=max(1, progress.tokens),
+                peak_bytes=peak_bytes,
+            ),
+            reading=read_curves(
+                metrics,
+                vocab_size=settings.vocab_size,
+                counting=min((r.loss for r in counted), default=None),
+            ),
+            settings=settings.model_dump(),
+            derived=self.decided,
+            environment=runs.environment(
+                device=training.precision.device, precision=training.precision.dtype
+            ),
+            hashes={
+                "train tokens": prepared.train.fingerprint,
+                "validation tokens": prepared.validation.fingerprint,
+                "model.safetensors": files.sha256(self.folder / "model" / "model.safetensors"),
+            },
+            command=command,
+            started=started,
+        )
+
+
+def asked_for(given: dict[str, Any], config: Path | None = None) -> Asked:
+    """The settings that a person gave, over those of a config.yaml where one is named."""
+    kept = {} if config is None else read_settings(config).model_dump()
+    if any(given.get(name) is not None for name in ("time", "steps", "epochs")):
+        kept |= {"time": None, "steps": None, "epochs": None}
+    return settings_from(Asked, **(kept | given))
+
+
+def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
+    """Claim a folder and make everything ready.
+
+    Raises StudyError when the folder holds something, ConfigError when the plan does not fit.
+    """
+    folder = out or runs.default_folder(f"{asked.family}-{Path(asked.data).stem}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StudyError(
+            f"{folder} is not empty",
+            hint=f"Choose another --out, or go on with it: --resume {folder}",
+        )
+    prepared, settings = settle(asked)
+    plan = plan_of(settings, prepared)
+    if not plan.fits:
+        raise ConfigError(plan.verdict, hint="What would fit: " + "; ".join(plan.changes))
+    listener.begin(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared.tokenizer.save(folder / "tokenizer.json")
+    write_settings(folder / "config.yaml", settings)
+    runs.write_record(folder / "plan.json", plan)
+    return Session(Training(settings, prepared, folder), plan, derived(asked, settings))
+
+
+def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
+    """Go on with a run from its last whole checkpoint, or from its start where there is none.
+
+    given: settings named beside it. Raises ConfigError when they differ from the run's,
+    CheckpointError when the data are others.
+    """
+    settings = read_settings(folder / "config.yaml")
+    wanted = settings_from(Resolved, **(settings.model_dump() | given))
+    different = [
+        f"{name} is {getattr(settings, name)!r}, asked for {getattr(wanted, name)!r}"
+        for name in given
+        if getattr(settings, name) != getattr(wanted, name)
+    ]
+    if different:
+        raise ConfigError(
+            f"{folder} was begun with other settings: {'; '.join(different)}",
+            hint="Leave them out to go on, or start a new run.",
+        )
+    if (folder / "summary.json").is_file():
+        summary = runs.read_record(folder / "summary.json", RunSummary)
+        if summary.status == "finished":
+            raise StudyError(
+                f"{folder} is finished: {summary.n_steps:,} steps",
+                hint=f"A longer run: hornbook train --config {folder / 'config.yaml'} --time 10m",
+            )
+    prepared = prepare(settings, tokenizer=Tokenizer.load(folder / "tokenizer.json"))
+    plan = runs.read_record(folder / "plan.json", PlanRecord)
+    listener.begin(plan)
+    training = Training(settings, prepared, folder)
+    training.resume()
+    return Session(training, plan, {})
+
+
+def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:
+    known = [look for look in looks if look.validation_loss is not None]
+    return min(known, key=lambda look: look.validation_loss or 0.0, default=None)
+
+
+def write_settings(path: Path, settings: Resolved) -> None:
+    """config.yaml: what `hornbook train --config` repeats."""
+    files.write_text(path, yaml.safe_dump(settings.model_dump(), sort_keys=False))
+
+
+def read_settings(path: Path) -> Resolved:
+    """Read config.yaml. Raises StudyError when it is missing, ConfigError for unknown keys."""
+    if not path.is_file():
+        raise StudyError(f"there is no {path}", hint="Name the folder of a training run.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}", hint="Mend it, or start anew.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings", hint="Lines such as `depth: 4` are meant.")
+    return settings_from(Resolved, **values)
+
+
+def _corpus_record(prepared: Prepared) -> CorpusRecord:
+    corpus = prepared.corpus
+    return CorpusRecord(
+        name=corpus.name,
+        source=corpus.source,
+        licence=corpus.licence,
+        n_train_tokens=len(prepared.train),
+        n_validation_tokens=len(prepared.validation),
+        n_train_bytes=prepared.train.n_bytes,
+        n_validation_bytes=prepared.validation.n_bytes,
+        sha256=prepared.train.fingerprint,
+        notes=corpus.notes,
+    )
+
+
+def _peak_bytes() -> int:
+    """The most memory this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
