@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,10 +61,14 @@ def shard_command(
     chosen = _tokenizer(tokenizer, vocab_size, corpus, out)
     size = shard_tokens or SHARD_TOKENS
     started = time.perf_counter()
-    with _progress(corpus.n_bytes, quiet) as tell:
-        train, held_out = shard_corpus(
-            corpus, out, chosen, jobs=jobs, shard_tokens=size, progress=tell
-        )
+    try:
+        with _progress(corpus.n_bytes, quiet) as tell:
+            train, held_out = shard_corpus(
+                corpus, out, chosen, jobs=jobs, shard_tokens=size, progress=tell
+            )
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on behind the last whole shard", file=sys.stderr)
+        raise typer.Exit(130) from None
     seconds = time.perf_counter() - started
     parts = {"train": train, "validation": held_out}
     if as_json:

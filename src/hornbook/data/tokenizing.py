@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -124,6 +125,7 @@ _worker: tuple[Tokenizer, int | None]  # of a worker process: set when it starts
 def _start_worker(saved: str, end: int | None) -> None:
     global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are processes enough
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     _worker = (Tokenizer.load(Path(saved)), end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
