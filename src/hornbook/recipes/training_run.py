@@ -222,11 +222,12 @@ def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
     if not plan.fits:
         raise ConfigError(plan.verdict, hint="What would fit: " + "; ".join(plan.changes))
     listener.begin(plan)
+    training = Training(settings, prepared, folder)
     folder.mkdir(parents=True, exist_ok=True)
     prepared.tokenizer.save(folder / "tokenizer.json")
     write_settings(folder / "config.yaml", settings)
     runs.write_record(folder / "plan.json", plan)
-    return Session(Training(settings, prepared, folder), plan, derived(asked, settings))
+    return Session(training, plan, derived(asked, settings))
 
 
 def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:

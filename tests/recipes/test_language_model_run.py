@@ -1,0 +1,166 @@
+"""A training run as a folder: from settings to a model that writes, stopped, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from hornbook import bundle
+from hornbook.config import settings_from
+from hornbook.errors import CheckpointError, ConfigError, DataError, StudyError
+from hornbook.files import sha256
+from hornbook.recipes import training_run
+from hornbook.recipes.dial import Asked, derived, resolve
+from hornbook.records import Metrics, RunSummary
+
+TINY = {
+    "depth": 1,
+    "d_model": 16,
+    "context_length": 16,
+    "batch_size": 4,
+    "steps": 12,
+    "evaluations": 3,
+    "data": "",
+}
+
+
+class Quiet:
+    """A listener that hears everything and can end a run after a number of steps."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after, self.session = stop_after, None
+
+    def begin(self, plan) -> None:
+        self.plan = plan
+
+    def hear(self, step) -> None:
+        if step.step == self.stop_after:
+            self.session.training.stop()
+
+    def hear_evaluation(self, evaluation) -> None:
+        pass
+
+    def end(self, summary) -> None:
+        pass
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{i} green bottles, hanging on the wall.\n" for i in range(120)))
+    return path
+
+
+def run(text, folder, stop_after=None, **settings) -> RunSummary:
+    listener = Quiet(stop_after)
+    asked = training_run.asked_for(TINY | {"data": str(text)} | settings)
+    listener.session = training_run.open_new(asked, folder, listener)
+    return listener.session.carry_out(listener, command="test")
+
+
+def resume(folder, **given) -> RunSummary:
+    listener = Quiet()
+    return training_run.reopen(folder, listener, given).carry_out(listener, command="test")
+
+
+def test_a_run_keeps_settings_curves_model_and_summary(text, tmp_path):
+    summary = run(text, tmp_path / "run")
+    assert summary.status == "finished" and summary.n_steps == 12
+    assert json.loads((tmp_path / "run/summary.json").read_text())["n_steps"] == 12
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["d_model"] == 16
+    metrics = Metrics.from_lines((tmp_path / "run/metrics.jsonl").read_text())
+    assert [step.step for step in metrics.steps] == list(range(1, 13))
+    losses = [look.validation_loss for look in metrics.evaluations]
+    assert summary.best_validation_loss == min(losses) == losses[-1] < losses[0]
+    assert {"2-gram, Witten-Bell", "5-gram, Kneser-Ney"} <= {r.name for r in summary.referees}
+    opened = bundle.load(tmp_path / "run")
+    assert opened.family == "nanochat" and opened.model.config.d_model == 16
+
+
+@pytest.mark.parametrize("family", ["bigram", "gpt2", "llama", "bert", "modern-bert"])
+def test_every_family_learns_and_opens_again(text, tmp_path, family):
+    summary = run(text, tmp_path / "run", family=family, steps=20, n_heads=2, vocab_size=200)
+    metrics = Metrics.from_lines((tmp_path / "run/metrics.jsonl").read_text())
+    assert metrics.steps[-1].loss < metrics.steps[0].loss
+    assert summary.n_parameters > 0
+    bundle.load(tmp_path / "run")
+
+
+def test_the_same_settings_make_the_same_model(text, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        run(text, tmp_path / name)
+        weights.append(sha256(tmp_path / name / "model/model.safetensors"))
+    run(text, tmp_path / "three", seed=1)
+    weights.append(sha256(tmp_path / "three" / "model/model.safetensors"))
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.parametrize("family", ["gpt", "bert"])
+def test_stopped_and_resumed_is_never_stopped(text, tmp_path, family):
+    options = {"family": family, "vocab_size": 200, "n_heads": 2}
+    run(text, tmp_path / "whole", **options)
+    # The WordPiece trainer breaks ties by chance: the two runs share a vocabulary.
+    options |= {"tokenizer": str(tmp_path / "whole"), "vocab_size": None}
+    stopped = run(text, tmp_path / "parts", stop_after=7, **options)
+    assert stopped.status == "interrupted" and stopped.n_steps == 7
+    assert resume(tmp_path / "parts").status == "finished"
+    for name in ("checkpoints/step-00000012/optimizer.safetensors", "model/model.safetensors"):
+        assert sha256(tmp_path / "whole" / name) == sha256(tmp_path / "parts" / name), name
+
+
+def test_micro_batches_change_nothing_but_rounding(text, tmp_path):
+    whole = run(text, tmp_path / "one")
+    parts = run(text, tmp_path / "two", micro_batch_size=1)
+    assert parts.best_validation_loss == pytest.approx(whole.best_validation_loss, abs=1e-4)
+
+
+def test_on_counts_it_beats_the_counts_at_once(text, tmp_path):
+    summary = run(text, tmp_path / "run", counting=True, steps=6)
+    alone = run(text, tmp_path / "alone", steps=6)
+    assert summary.best_validation_loss < 0.5 * alone.best_validation_loss
+    assert summary.model == "gpt on counts"
+    bundle.load(tmp_path / "run")
+
+
+def test_resuming_refuses_other_settings_and_other_data(text, tmp_path):
+    run(text, tmp_path / "run", stop_after=5)
+    with pytest.raises(ConfigError, match="steps is 12, asked for 20"):
+        resume(tmp_path / "run", steps=20)
+    text.write_text(text.read_text().replace("bottles", "battles"))
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        resume(tmp_path / "run")
+
+
+def test_a_finished_run_or_a_full_folder_is_not_written_over(text, tmp_path):
+    run(text, tmp_path / "run")
+    before = sha256(tmp_path / "run/model/model.safetensors")
+    with pytest.raises(StudyError, match="not empty"):
+        run(text, tmp_path / "run")
+    with pytest.raises(StudyError, match="finished"):
+        resume(tmp_path / "run")
+    assert sha256(tmp_path / "run/model/model.safetensors") == before
+
+
+def test_what_does_not_fit_is_said(text, tmp_path):
+    with pytest.raises(ConfigError, match="multiple of n_heads"):
+        run(text, tmp_path / "a", n_heads=3)
+    with pytest.raises(ConfigError, match="there is no setting named 'dept'"):
+        run(text, tmp_path / "b", dept=3)
+    with pytest.raises(ConfigError, match="give one"):
+        run(text, tmp_path / "c", time="5s")
+    with pytest.raises(DataError, match="fewer than one window"):
+        run(text, tmp_path / "d", context_length=50_000)
+    left = [name for name in "abcd" if (tmp_path / name).exists()]
+    assert not left, "a folder was claimed for a run that never began"
+
+
+def test_the_dial_decides_what_is_left_open_and_says_so():
+    asked = settings_from(Asked, data="x", depth=6, lr=0.5)
+    settings = resolve(asked, vocab_size=70, n_tokens=10**6, tokenizer="character")
+    assert settings.d_model == 384 and settings.n_layers == 6 and settings.n_heads == 6
+    assert settings.lr == 0.5
+    decided = derived(asked, settings)
+    assert decided["d_model"] == 384 and "lr" not in decided and "depth" not in decided
