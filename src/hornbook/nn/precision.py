@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from hornbook.errors import ConfigError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WORTH_IT = 1.25  # bfloat16 must be faster than float32 by this factor to be worth its rounding
 
 
@@ -56,7 +56,7 @@ def _seconds_of_product(x: torch.Tensor, weight: torch.Tensor) -> float:
 def choose_precision() -> Precision:
     """Device and number format for this machine.
 
-    HORNBOOK_DEVICE and HORNBOOK_PRECISION (float32 or bfloat16) override the choice.
+    HORNBOOK_DEVICE and HORNBOOK_PRECISION (a name in DTYPES) override the choice.
     Raises ConfigError when HORNBOOK_PRECISION is anything else.
     """
     device, why_device = _device()
