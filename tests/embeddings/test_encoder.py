@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hornbook.embeddings.encoder import TextEncoder
+from hornbook.errors import ConfigError
 from hornbook.nn.precision import Precision
 
 TEXTS = [
@@ -60,3 +61,16 @@ def test_sentence_transformers_agrees(minilm):
     theirs = library.SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
     ours = TextEncoder.open("minilm", precision=Precision("cpu", "float32", "test")).encode(TEXTS)
     assert (theirs * ours).sum(1).min() > 0.9999
+
+
+def test_int8_stays_close_and_says_what_multiplies(minilm):
+    exact = TextEncoder.open("minilm", precision="float32")
+    rounded = TextEncoder.open("minilm", precision="int8")
+    cosines = (exact.encode(TEXTS[:5]) * rounded.encode(TEXTS[:5])).sum(1)
+    assert cosines.min() > 0.997 and cosines.max() < 0.999999
+    assert rounded.kernel is not None and "products" in rounded.kernel.reason
+
+
+def test_an_unknown_precision_is_refused(minilm):
+    with pytest.raises(ConfigError, match="precision is 'int4'"):
+        TextEncoder.open("minilm", precision="int4")

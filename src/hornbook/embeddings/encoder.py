@@ -10,18 +10,30 @@ import torch
 import torch.nn.functional as F
 
 from hornbook.data.batching import by_length
+from hornbook.embeddings.calibration import TEXTS, with_long_ones
+from hornbook.errors import ConfigError
 from hornbook.interop.catalogue import find_model
 from hornbook.interop.huggingface import load_bert
 from hornbook.models.bert import Bert
 from hornbook.nn.layout import Ragged
 from hornbook.nn.precision import Precision, choose_precision
+from hornbook.quantization import int8
+from hornbook.quantization.kernels import Kernel, choose_kernel
 from hornbook.text.tokenizer import Tokenizer
 
 TOKENS_PER_BATCH = 2048  # fills the matrix units, fits the caches: measured best of 512 to 8192
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
 class TextEncoder:
-    """An encoder, its tokenizer, and how many tokens of a text it reads."""
+    """An encoder, its tokenizer, and how many tokens of a text it reads.
+
+    precision: "auto" (float32 or bfloat16, whichever is faster here), one of these, "int8" (the
+    blocks' linear layers in bytes, for processors), or a Precision. `precision.reason` and, in
+    int8, `kernel.reason` say what is in use and why. In int8 the texts of `calibration` show how
+    large the layers' inputs get; texts like those to be encoded are best. Raises ConfigError for
+    another name.
+    """
 
     def __init__(
         self,
@@ -29,23 +41,37 @@ class TextEncoder:
         tokenizer: Tokenizer,
         *,
         max_tokens: int = 256,
-        precision: Precision | None = None,
+        precision: Precision | str | None = "auto",
+        calibration: Sequence[str] = TEXTS,
     ) -> None:
-        self.precision = precision or choose_precision()
+        self.precision = _resolve(precision)
         self.model = model.to(self.precision.device, self.precision.torch_dtype).eval()
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.folder: Path | None = None  # where it was opened from
+        self.kernel: Kernel | None = None  # what multiplies bytes, in int8
+        if precision == "int8":
+            self.kernel = choose_kernel()
+            int8.attach(
+                self.model, lambda: self.encode(with_long_ones(calibration)), kernel=self.kernel
+            )
 
     @classmethod
     def open(
-        cls, name: str = "minilm", *, max_tokens: int = 256, precision: Precision | None = None
+        cls,
+        name: str = "minilm",
+        *,
+        max_tokens: int = 256,
+        precision: Precision | str | None = "auto",
+        calibration: Sequence[str] = TEXTS,
     ) -> TextEncoder:
         """Open an encoder of the catalogue, a folder, or the hub."""
         folder = find_model(name)
         model, _ = load_bert(folder)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
-        encoder = cls(model, tokenizer, max_tokens=max_tokens, precision=precision)
+        encoder = cls(
+            model, tokenizer, max_tokens=max_tokens, precision=precision, calibration=calibration
+        )
         encoder.folder = folder
         return encoder
 
@@ -73,3 +99,18 @@ class TextEncoder:
             if progress:
                 progress(done, len(tokens))
         return vectors
+
+
+def _resolve(precision: Precision | str | None) -> Precision:
+    """The device and the float format; int8 keeps float32 for all but the products."""
+    if isinstance(precision, Precision):
+        return precision
+    if precision not in (None, *PRECISIONS):
+        raise ConfigError(
+            f"precision is '{precision}'", hint=f"Allowed: {', '.join(PRECISIONS)}, or a Precision."
+        )
+    if precision in (None, "auto"):
+        return choose_precision()
+    if precision == "int8":
+        return Precision("cpu", "float32", "int8 was asked for: bytes are multiplied on processors")
+    return Precision(choose_precision().device, str(precision), f"{precision} was asked for")

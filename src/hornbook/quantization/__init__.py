@@ -1,0 +1,1 @@
+"""Smaller number formats as surgery on a finished model."""
