@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from hornbook.data import hub
 from hornbook.data.corpora import CORPORA, corpus_cards, single_file
 from hornbook.data.corpora.sherlock import without_gutenberg
 from hornbook.data.corpus import FEW, by_document, joined, open_corpus
@@ -264,6 +265,35 @@ def test_labelled_sets_are_texts_too(data_folder):
     corpus = open_corpus("trec")
     assert len(list(corpus.train())) + len(list(corpus.validation())) == 5452
     assert "labelled" in corpus.notes[0]
+
+
+def test_the_hub_is_read_in_a_stream(monkeypatch):
+    """The library's answers are put in by hand: there is no network in tests."""
+    taken = 0
+
+    def rows():
+        nonlocal taken
+        for i in range(5000):
+            taken += 1
+            yield {"textbook": f"lesson {i}", "text": "a source", "idx": i}
+        raise ConnectionError("the line is down")
+
+    def load(name, *, streaming):
+        assert streaming
+        return {"test": [], "train": rows()}
+
+    monkeypatch.setattr(hub, "_load", load)
+    monkeypatch.setenv("HORNBOOK_DATA", "")
+    monkeypatch.setattr("hornbook.files.data_folders", lambda: [])
+    corpus = open_corpus("tiny-textbooks", validation_share=0.2)
+    assert taken < 300  # no more than the division needs to know
+    documents = corpus.train()
+    assert next(documents).startswith("lesson ")
+    assert open_corpus("hf://someone/some:part", text="text", validation_share=0.2).source == (
+        "hf://someone/some:part"
+    )
+    with pytest.raises(UnavailableError, match="the line is down"):
+        list(corpus.validation())
 
 
 def test_several_corpora_become_one(tmp_path):
