@@ -133,3 +133,20 @@ def test_a_window_longer_than_the_corpus_is_told(hornbook, stories, tmp_path):
     hornbook("data", "shard", stories, "--out", out, "--tokenizer", "character", "--quiet")
     code, _, err = hornbook("data", "peek", out, "--context", "5000")
     assert code == 1 and "fewer than one window of 5,000" in err and "at most" in err
+
+
+def test_clean_and_keep_by_words(hornbook, tmp_path):
+    table = tmp_path / "pages.jsonl"
+    pages = ["<p>About pandas &amp; more</p>", "<p>About bears</p>", "PANDAS again", "a fourth"]
+    table.write_text("".join(json.dumps({"text": page}) + "\n" for page in pages))
+    out = tmp_path / "out.jsonl"
+    arguments = ("data", "clean", table, "--out", out)
+    found = json.loads(hornbook(*arguments, "--any", "pandas, polars", "--json")[1])
+    assert found["n_kept"] == 2 and found["share_kept"] == 0.5
+    texts = {json.loads(line)["text"] for line in out.read_text().splitlines()}
+    assert texts == {"About pandas & more", "PANDAS again"}
+    assert hornbook(*arguments)[0] == 1  # it exists
+    assert "4 of 4 texts kept" in hornbook(*arguments, "--overwrite")[1]
+    code, _, err = hornbook(*arguments, "--overwrite", "--any", "whales")
+    assert code == 1 and "none of 4 texts is left" in err
+    assert len(out.read_text().splitlines()) == 4  # as it was

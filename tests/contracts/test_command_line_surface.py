@@ -19,6 +19,7 @@ SURFACE = {
     "data": "--help",
     "data list": "--help --json",
     "data stats": "--help --json --text source",
+    "data clean": "--any --help --json --out --overwrite --raw --text source",
     "data shard": "--help --jobs --json --out --quiet --seed --shard-tokens --text --tokenizer "
     "--validation --vocab-size sources",
     "data peek": "--context --help --json --rows --seed path",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hornbook.cli.clean import clean_command
 from hornbook.cli.corpora import running_text, show_corpus, stats_command
 from hornbook.cli.shards import peek_command, shard_command
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("stats")(stats_command)
+app.command("clean")(clean_command)
 app.command("shard")(shard_command)
 app.command("peek")(peek_command)
 
