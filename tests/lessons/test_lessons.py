@@ -21,3 +21,9 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
         assert seen["study"].recommended.predict(["the courier left my parcel"]) == ["delivery"]
         assert len(seen["issues"]) >= 10
         assert seen["right"] >= 0.8 * len(seen["issues"])
+    if lesson.stem == "06-tokenizers":
+        measures = seen["measures"]
+        assert measures["word"].unknown_share > 0.03 and measures["bpe"].unknown_share == 0
+        assert measures["character"].tokens_per_word > 5 > measures["bpe"].tokens_per_word
+        totals = [r.text_nats + r.vocabulary_nats for r in seen["rounds"]]
+        assert totals[0] > totals[1] < totals[-1]

@@ -147,7 +147,7 @@ def train_unigram(
 ) -> Tokenizer:
     """The unigram model over the bytes of GPT-2's words, by its page, from the frequent words.
 
-    The library's trainer takes a quarter more tokens for the same text (benchmarks/tokenizers.py):
+    The library's trainer takes a quarter more tokens for the same text (benchmarks/tokenizer_pages.py):
     in its seed, a word counts once however often it occurs.
     """
     n_words = max(UNIGRAM_WORDS, 2 * vocab_size)

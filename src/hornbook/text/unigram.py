@@ -11,8 +11,8 @@ probabilities. Four steps:
    most, and go back to 2 until few enough are left. Single bytes always stay.
 4. To encode, take the likeliest way to cut a word (Viterbi).
 
-Each prune makes the text a little longer to tell and the vocabulary much shorter: `Round` has both,
-in nats, and their sum is what falls.
+Each prune makes the vocabulary shorter and, after the first few, the text longer to tell. `Round`
+has both in nats. Their sum falls until pieces go that were worth more than their spelling.
 
 Source: Kudo 2018, section 3.2, as in SentencePiece, but over the bytes of GPT-2's words, so that
 nothing is unknown and the algorithms can be compared on the same words.
