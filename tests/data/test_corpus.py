@@ -253,7 +253,7 @@ def test_folders_and_globs(tmp_path):
         "This is b.txt.\n",
         "This is sub/c.md.\n",
     ]
-    assert not corpus.one_text
+    assert not corpus.one_text and corpus.n_bytes == 15 + 15 + 18
     globbed = open_corpus(f"{tmp_path}/texts/*.txt")
     assert len([*globbed.train(), *globbed.validation()]) == 3
     (tmp_path / "texts" / "rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')

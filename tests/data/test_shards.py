@@ -84,7 +84,7 @@ def test_several_processes_write_the_same_bytes(folder, tokenizer, documents, tm
 
 
 def test_windows_read_shards_as_they_read_memory(folder, tokenizer, documents, monkeypatch):
-    monkeypatch.setattr(shards, "RESIDENT", 1 << 24)  # let go of the maps now and then
+    monkeypatch.setattr(shards, "RESIDENT", 20_000)  # less than there is: maps are let go
     packed, read = pack(documents, tokenizer), TokenShards.open(folder)
     for options in ({"context_length": 16}, {"context_length": 700}):  # within; over several
         sides = [Windows(tokens, batch_size=8, seed=4, **options) for tokens in (packed, read)]

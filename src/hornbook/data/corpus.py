@@ -17,6 +17,7 @@ from pathlib import Path
 from hornbook.data.corpora import CORPORA
 from hornbook.data.datasets import DATASETS
 from hornbook.data.hub import PREFIX
+from hornbook.data.rows import COMPRESSIONS
 from hornbook.data.textfiles import (
     LONGEST,
     TABLES,
@@ -41,7 +42,8 @@ Documents = Callable[[], Iterator[str]]
 class Corpus:
     """Documents to train on and to validate on, each an iterator made anew at every call.
 
-    n_bytes: UTF-8 bytes of all documents where known without reading them. one_text: the documents
+    n_bytes: UTF-8 bytes of all documents where known without reading them (of a folder: about; the
+    sizes of its files). one_text: the documents
     are pieces of one text, in order. notes: sentences for the reader; reading may add some, such as
     how many broken characters there were.
     """
@@ -178,7 +180,8 @@ def open_corpus(
     corpus = by_document(label, documents, share, seed=seed, source=name, notes=notes)
     if len(paths) > 1:
         notes.append(f"{len(paths):,} files, in the order of their names.")
-    return corpus
+    plain = all(is_text_file(p) and p.suffix.lower() not in COMPRESSIONS for p in paths)
+    return replace(corpus, n_bytes=sum(p.stat().st_size for p in paths) if plain else None)
 
 
 def joined(corpora: Sequence[Corpus]) -> Corpus:

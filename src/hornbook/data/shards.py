@@ -90,6 +90,9 @@ class TokenShards:
         self._starts = np.cumsum([0, *(shard.n_tokens for shard in manifest.shards)])
         self._maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._resident = 0
+        n_ends = sum(shard.n_ends for shard in manifest.shards)
+        n_bytes = len(self) * np.dtype(manifest.dtype).itemsize + 8 * n_ends
+        self._fits = n_bytes <= RESIDENT
 
     @classmethod
     def open(cls, folder: Path | str, *, verify: bool = True) -> TokenShards:
@@ -185,7 +188,7 @@ class TokenShards:
         would fill it.
         """
         self._resident += n_bytes
-        if self._resident > RESIDENT:
+        if self._resident > RESIDENT and not self._fits:
             self._maps.clear()
             self._resident = 0
 
