@@ -147,8 +147,8 @@ def train_unigram(
 ) -> Tokenizer:
     """The unigram model over the bytes of GPT-2's words, by its page, from the frequent words.
 
-    The library's trainer takes a quarter more tokens for the same text (benchmarks/tokenizer_pages.py):
-    in its seed, a word counts once however often it occurs.
+    The library's trainer takes a quarter more tokens for the same text, since in its seed a word
+    counts once however often it occurs (benchmarks/tokenizer_pages.py has the figures).
     """
     n_words = max(UNIGRAM_WORDS, 2 * vocab_size)
     return unigram.train(texts, vocab_size, special=special, n_words=n_words).tokenizer()
