@@ -187,3 +187,11 @@ def test_special_tokens_are_known():
     assert TOKENIZERS["wordpiece"].special_ids == {0, 1, 2, 3, 4}
     assert TOKENIZERS["wordpiece"].unknown_id == 1
     assert TOKENIZERS["character"].unknown_id == 1 and TOKENIZERS["character"].special_ids == {0}
+
+
+def test_what_is_unknown_is_named():
+    assert TOKENIZERS["character"].unknown("the Ωmega Ω ЖΩ") == {"Ω": 3, "Ж": 1}
+    assert TOKENIZERS["character"].unknown("the \ufffd") == {}
+    assert TOKENIZERS["word"].unknown("The quick zebra") == {" zebra": 1}
+    assert TOKENIZERS["wordpiece"].unknown("the ΩΩ fox") == {"ΩΩ": 1}
+    assert TOKENIZERS["bpe"].unknown("Ω") == {}

@@ -7,6 +7,7 @@ it is the published one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,17 +135,16 @@ def _find(name: str) -> str:
 
 def _on_this_machine(published: Published, name: str) -> str | None:
     folders = [folder / published.folder for folder in files.data_folders()]
-    for folder in [*folders, files.home() / "tokenizers" / name]:
-        path = folder / published.file
-        if path.is_file() and files.sha256(path) == published.sha256:
-            return path.read_text(encoding="utf-8")
+    places = [folder / published.file for folder in folders]
+    places.append(files.home() / "tokenizers" / name / published.file)
     for module, inside, _ in published.packages:
-        spec = find_spec(module)
-        if spec is None or not spec.submodule_search_locations:
-            continue
-        path = Path(next(iter(spec.submodule_search_locations))) / inside
-        if path.is_file():
-            return _listed(path)
+        spec = find_spec(module)  # found without importing it: its code is not wanted
+        if spec is not None and spec.submodule_search_locations:
+            places.append(Path(next(iter(spec.submodule_search_locations))) / inside)
+    for place in filter(Path.is_file, places):
+        text = _listed(place)
+        if hashlib.sha256(text.encode("utf-8")).hexdigest() == published.sha256:
+            return text
     return None
 
 

@@ -7,6 +7,7 @@ each of them can become one of these; `train` makes them from large corpora.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +187,15 @@ class Tokenizer:
             if (found := self.rust.token_to_id(token)) is not None:
                 return token, found
         return self.tokens[0], 0
+
+    def unknown(self, text: str) -> Counter[str]:
+        """What in a text the vocabulary cannot say, and how often: characters, or whole words."""
+        encoding = self([text], special=False)[0]
+        return Counter(
+            text[start:end]
+            for token, (start, end) in zip(encoding.ids, encoding.offsets)
+            if token == self.unknown_id and text[start:end] != self.tokens[token]
+        )
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of token ids, without special tokens."""
