@@ -42,10 +42,9 @@ Documents = Callable[[], Iterator[str]]
 class Corpus:
     """Documents to train on and to validate on, each an iterator made anew at every call.
 
-    n_bytes: UTF-8 bytes of all documents where known without reading them (of a folder: about; the
-    sizes of its files). one_text: the documents
-    are pieces of one text, in order. notes: sentences for the reader; reading may add some, such as
-    how many broken characters there were.
+    n_bytes: UTF-8 bytes of all documents where known without reading them; of a folder, its files'
+    sizes. one_text: the documents are pieces of one text, in order. notes: sentences for the
+    reader; reading may add some, such as how many broken characters there were.
     """
 
     name: str
