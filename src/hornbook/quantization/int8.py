@@ -32,8 +32,9 @@ BLOCK_LAYERS = r"blocks\.\d+\.(attention\.(qkv|out)|feed_forward)"
 CENTRE = Grid(1.0, 128)  # a column's own step is in the weight
 MIGRATION = 0.7  # SmoothQuant's alpha: 1 gives every channel all 255 values, 0 spares the weights
 HEADROOM = 1.3  # other texts reach further than those that were shown
-HIDDEN_HEADROOM = 1.2
-GROUP_ENDS = (0.14, 0.5)  # hidden units by range in three groups, each with its own step
+FLOOR = 0.5  # quantile of the channels' ranges: no channel is given less
+HIDDEN_HEADROOM = 1.4  # of the hidden units, whose ranges vary more from text to text
+GROUP_ENDS = (0.3,)  # hidden units by range, a group up to each of these shares and one after
 GELU_LEAST = -0.17  # GELU's minimum, at -0.75
 
 
@@ -73,7 +74,9 @@ class Columns:
     """How float inputs (T, d_in) become bytes (T, d_in + n_extra), a weight's columns likewise."""
 
     def __init__(self, seen: Range, weight: Tensor, n_extra: int) -> None:
-        half = ((seen.high - seen.low) / 2).clamp(min=1e-4) * HEADROOM
+        half = (seen.high - seen.low) / 2
+        # A channel that was quiet so far may still speak up as loudly as most do.
+        half = torch.maximum(half, half.quantile(FLOOR)).clamp(min=1e-4) * HEADROOM
         largest = weight.abs().amax(0).clamp(min=1e-6)
         # One more column at a time to whichever channel's share of the sum is the largest still.
         n_columns = torch.ones_like(half)
