@@ -150,6 +150,9 @@ def command(
             session = training_run.reopen(resume, view, given)
         else:
             session = training_run.open_new(asked, out, view)
+        if sanity:
+            found = session.training.memorise()
+            print(f"one batch is learnt by heart in {found.n_steps} steps", file=sys.stderr)
         stop_at_step(session.training.stop)
         summary = session.carry_out(view, command=words)
         write_training_report(session.folder)

@@ -87,12 +87,20 @@ class Windows:
 
     def at(self, position: int) -> Batch:
         """This process' rows of the batch that begins with window number `position`."""
+        return self._read(*self._rows(position))
+
+    def places(self) -> np.ndarray:
+        """Where in the text this process' rows of the next batch begin: (B / world_size,)."""
+        return self._rows(self.position)[0]
+
+    def _rows(self, position: int) -> Batch:
+        """Starts and lengths of this process' rows of a batch."""
         n_rows = self.batch_size // self.world_size
         first = position + self.rank * n_rows
         blocks = range(first // BLOCK, (first + n_rows - 1) // BLOCK + 1)
         starts, lengths = np.concatenate([self._block(block) for block in blocks], axis=1)
         rows = slice(first - blocks[0] * BLOCK, first - blocks[0] * BLOCK + n_rows)
-        return self._read(starts[rows], lengths[rows])
+        return starts[rows], lengths[rows]
 
     def _block(self, block: int) -> np.ndarray:
         """Starts and lengths of windows BLOCK * block to BLOCK * (block + 1) - 1: (2, BLOCK)."""

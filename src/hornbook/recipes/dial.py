@@ -50,6 +50,8 @@ class Asked(Settings):
     counting: bool = False  # the network stands on n-gram counts of the training text
     cross_documents: bool = False
     gradient_checkpointing: bool = False
+    sharded: bool = False  # over several processes: FSDP, instead of DDP
+    trackers: tuple[str, ...] = ()  # accelerate's: tensorboard, wandb, ...
     precision: Precision = "auto"
     evaluations: int = Field(10, ge=1)
     patience: int | None = Field(None, ge=1)  # evaluations without a better loss, then stop

@@ -155,22 +155,25 @@ def hidden_tokens(trunk: Any, tokenizer: Tokenizer, settings: Resolved, device: 
     return Objective(MaskedLM(trunk).to(device), collate, masked_lm.loss_of, writes=False)
 
 
-def make_optimizer(objective: Objective, settings: Resolved) -> AnyOptimizer:
-    """Muon for the matrices of blocks and AdamW for the rest, or AdamW for all."""
+def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved) -> AnyOptimizer:
+    """Muon for the matrices of blocks and AdamW for the rest, or AdamW for all.
+
+    factor: of all learning rates.
+    """
 
     def scale(name: str) -> float:
         return settings.lr_head / settings.lr_embedding if "head." in name else 1.0
 
-    named = list(objective.model.named_parameters())
+    named = list(model.named_parameters())
     if settings.optimizer == "muon":
         return muon_and_adamw(
             named,
-            muon_lr=settings.lr,
+            muon_lr=factor * settings.lr,
             muon_weight_decay=settings.weight_decay,
-            lr=settings.lr_embedding,
+            lr=factor * settings.lr_embedding,
             lr_scale=scale,
         )
-    groups = decay_groups(named, lr=settings.lr, weight_decay=settings.weight_decay)
+    groups = decay_groups(named, lr=factor * settings.lr, weight_decay=settings.weight_decay)
     return adamw(groups, betas=(0.9, 0.95))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +18,16 @@ from hornbook.data.windows import Windows
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
 from hornbook.generation.generate import generate
 from hornbook.generation.sampling import chain, temperature, top_k
-from hornbook.nn.precision import choose_precision
+from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.dial import Resolved
 from hornbook.recipes.families import Objective, build, make_optimizer
 from hornbook.recipes.preparation import Prepared
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
-from hornbook.training.accelerator import make_accelerator
+from hornbook.training.accelerator import make_accelerator, spread, start_trackers
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.loop import train_steps
+from hornbook.training.recomputation import recomputed
+from hornbook.training.sanity import Memorised, Trial, memorise
 from hornbook.training.schedules import Clock, Schedule, cosine, linear, warm_up_stable_decay
 
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
@@ -61,19 +65,25 @@ class Training:
     """One run of a language model, from its first or its last checkpoint to its end."""
 
     def __init__(self, settings: Resolved, prepared: Prepared, folder: Path) -> None:
+        began = time.monotonic()
         self.settings, self.prepared, self.folder = settings, prepared, folder
-        self.precision = choose_precision()
-        self.accelerator = make_accelerator(self.precision, seed=settings.seed)
+        self.precision = chosen_precision(settings)
+        self.accelerator = make_accelerator(
+            self.precision, seed=settings.seed, trackers=settings.trackers, folder=folder
+        )
         self.objective: Objective = build(settings, prepared, self.accelerator.device.type)
-        self.optimizer = make_optimizer(self.objective, settings)
+        self.spread = spread(self.objective.model, self.accelerator, sharded=settings.sharded)
+        self.optimizer = make_optimizer(self.objective.model, settings=settings)
         self.windows = Windows(
             prepared.train,
             context_length=settings.context_length,
             batch_size=settings.batch_size,
             seed=settings.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
             cross_documents=settings.cross_documents,
         )
-        self.progress = Progress()
+        self.progress = Progress(seconds=time.monotonic() - began)  # counting is learning too
         self._stopping = False
         self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
 
@@ -98,11 +108,33 @@ class Training:
 
     def run(self, listener: Listener) -> RunStatus:
         """Train until time, steps or patience are up; returns why it ended."""
+        start_trackers(self.accelerator, self.folder.name, _plain(self.settings))
+        saving = recomputed if self.settings.gradient_checkpointing else nullcontext
+        with saving(self.objective.model):
+            status = self._run(listener)
+        self.accelerator.end_training()
+        return status
+
+    def memorise(self) -> Memorised:
+        """Learn one batch by heart, on a copy. Raises TrainingError with the likely cause."""
+        tokens, targets = self.windows.at(0)
+        places = self.windows.places()
+        return memorise(
+            Trial(
+                model=self.objective.model,
+                loss_of=self.objective.loss_of,
+                batch=self.objective.collate(tokens[:1], targets[:1], places[:1]),
+                make_optimizer=partial(make_optimizer, settings=self.settings),
+                accelerator=self.accelerator,
+            )
+        )
+
+    def _run(self, listener: Listener) -> RunStatus:
         settings, progress = self.settings, self.progress
         began = time.monotonic() - progress.seconds
         clock = Clock(n_steps=self.n_steps(), seconds=settings.time, spent=progress.seconds)
         for step in train_steps(
-            self.objective.model,
+            self.spread,
             self.objective.loss_of,
             self._batches(),
             self.optimizer,
@@ -129,6 +161,9 @@ class Training:
                     refused=step.refused,
                 )
             )
+            if settings.trackers:
+                told = {"loss": step.loss, "lr": step.learning_rate, "norm": step.gradient_norm}
+                self.accelerator.log(told, step=progress.step)
             if self._due(step.progress):
                 self._look(listener)
                 progress.seconds = time.monotonic() - began
@@ -245,6 +280,20 @@ class Training:
             cross_documents=self.settings.cross_documents,
         ):
             yield self.objective.collate(*batch, None)
+
+
+def chosen_precision(settings: Resolved) -> Precision:
+    """The number format asked for, or the one that this machine is fastest with."""
+    chosen = choose_precision()
+    if settings.precision in ("auto", chosen.dtype):
+        return chosen
+    return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")
+
+
+def _plain(settings: Resolved) -> dict[str, str | int | float | bool | None]:
+    """Settings as trackers take them."""
+    values = settings.model_dump()
+    return {name: v if not isinstance(v, tuple) else ",".join(v) for name, v in values.items()}
 
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hornbook.data.corpus import Corpus, open_corpus
-from hornbook.data.packing import TokenArray, pack
+from hornbook.data.packing import TokenArray, pack_corpus
 from hornbook.errors import ConfigError, DataError
 from hornbook.recipes.dial import Asked
 from hornbook.text.tokenizer import Tokenizer

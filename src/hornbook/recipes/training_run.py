@@ -23,10 +23,9 @@ from hornbook.errors import ConfigError, StudyError
 from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
 from hornbook.models.presets import count_parameters
-from hornbook.nn.precision import choose_precision
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import PAGES, architecture
-from hornbook.recipes.language_model import Training
+from hornbook.recipes.language_model import Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
 from hornbook.recipes.referees import referees
 from hornbook.records import (
@@ -39,6 +38,7 @@ from hornbook.records import (
     StepRecord,
 )
 from hornbook.text.tokenizer import Tokenizer
+from hornbook.training.emissions import Energy, metered
 
 
 class Listener(Protocol):
@@ -88,7 +88,7 @@ def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
     n_tokens = per_step * (settings.steps or 1)
     if settings.epochs:
         n_tokens = round(settings.epochs * len(prepared.train))
-    precision = choose_precision()
+    precision = chosen_precision(settings)
     recipe = planning.Recipe(
         family=PAGES[settings.family],
         config=architecture(settings),
@@ -126,7 +126,8 @@ class Session:
         with runs.locked(self.folder):
             started, before = runs.now(), _peak_bytes()
             written = Written(self.folder / "metrics.jsonl", listener)
-            status = training.run(written)
+            with metered("hornbook train", self.folder / "emissions.csv") as energy:
+                status = training.run(written)
             peak_bytes = _peak_bytes() - before
             if status != "interrupted":
                 training.take_best()
@@ -134,7 +135,7 @@ class Session:
                     written.hear_evaluation(training.evaluate(whole=True))
             with files.atomic_folder(self.folder / "model") as place:
                 bundle.save(place, training.objective.saved, prepared.tokenizer)
-            summary = self._summary(status, started, command, peak_bytes)
+            summary = self._summary(status, started, command, peak_bytes, energy)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
         return summary
@@ -144,7 +145,7 @@ class Session:
         return Metrics.from_lines((self.folder / "metrics.jsonl").read_text(encoding="utf-8"))
 
     def _summary(
-        self, status: RunStatus, started: str, command: str, peak_bytes: int
+        self, status: RunStatus, started: str, command: str, peak_bytes: int, energy: Energy
     ) -> RunSummary:
         training, prepared, settings = self.training, self.training.prepared, self.training.settings
         progress, metrics = training.progress, self.metrics()
@@ -183,8 +184,11 @@ class Session:
                 vocab_size=settings.vocab_size,
                 counting=min((r.loss for r in counted), default=None),
             ),
-            settings=settings.model_dump(),
+            settings=settings.model_dump(mode="json"),
             derived=self.decided,
+            energy_kwh=energy.kwh,
+            emissions_kg=energy.kg,
+            energy_source=energy.source,
             environment=runs.environment(
                 device=training.precision.device, precision=training.precision.dtype
             ),
@@ -270,7 +274,7 @@ def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:
 
 def write_settings(path: Path, settings: Resolved) -> None:
     """config.yaml: what `hornbook train --config` repeats."""
-    files.write_text(path, yaml.safe_dump(settings.model_dump(), sort_keys=False))
+    files.write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
 def read_settings(path: Path) -> Resolved:
