@@ -47,7 +47,7 @@ class Cost:
 
     trunk, head: what the two keep for the backward pass. The peaks are of all that is alive,
     weights and gradients included: until the loss, in the first and in the second half of backward.
-    moved: read and written by all that is no matrix product. flops: recomputation included.
+    flops: recomputation included.
     """
 
     weights: float
@@ -59,8 +59,6 @@ class Cost:
     early_peak: float
     late_peak: float
     flops: float
-    moved: float
-    n_kernels: float
 
     @property
     def peak(self) -> float:
@@ -139,8 +137,6 @@ def _measure(
         early_peak=max(watch.timeline[: half + 1]),
         late_peak=max(watch.timeline[half:]),
         flops=watch.flops,
-        moved=watch.moved,
-        n_kernels=watch.n_kernels,
     )
 
 
@@ -158,18 +154,16 @@ class _Watch(TorchDispatchMode):
         self._alive: dict[int, int] = {}
         self.now = self.heap = 0
         self.timeline = [0]
-        self.flops = self.moved = self.n_kernels = 0
+        self.flops = 0
 
-    def see(self, tensor: Tensor) -> bool:
-        """Count a tensor's storage, once; True when it is new."""
+    def see(self, tensor: Tensor) -> None:
+        """Count a tensor's storage, once."""
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._alive:
-            return False
-        self._alive[key] = storage.nbytes()
-        self._add(self._alive[key], 1)
-        weakref.finalize(storage, self._forget, key)
-        return True
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self._add(self._alive[key], 1)
+            weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
         self._add(self._alive.pop(key, 0), -1)
@@ -182,17 +176,11 @@ class _Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        new = [self.see(t) for t in made]
-        in_place = func.__name__.split(".")[0].endswith("_")
-        if any(new) or in_place:
-            self.n_kernels += 1
-            count = _FLOPS.get(func._overloadpacket)
-            if count is not None:
-                self.flops += count(*args, **(kwargs or {}), out_val=out)
-            else:
-                read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-                self.moved += sum(t.numel() * t.element_size() for t in (*read, *made))
+        for made in tree_leaves(out):
+            if isinstance(made, Tensor):
+                self.see(made)
+        if count := _FLOPS.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
         self.timeline.append(self.now)
         return out
 

@@ -8,8 +8,8 @@ The rules, N parameters in matrices, L layers, width d, context T:
                      plan's figure is counted operation by operation in a dry run
     weights          4 N bytes, and as many of gradients; AdamW two more numbers each, Muon one
     activations      what the dry run keeps for backward, at this batch, context and number format
-    time, here       products at the measured speed, all else at the measured bandwidth, each call
-                     at the cost of a call; on a stated cluster: FLOPs / (speed x utilisation)
+    time, here       FLOPs at the rate that a shallow copy of the model reaches, measured; on a
+                     stated cluster: FLOPs / (speed x utilisation)
 
 `plan` works these out for one processor or for a cluster on paper; `check` puts the actual figures
 beside them after the run.
@@ -34,7 +34,10 @@ from hornbook.records import ClusterRecord, MemoryRecord, PlanCheck, PlanRecord
 from hornbook.training.optimizers import is_hidden_matrix
 
 Optimizer = Literal["adamw", "muon"]
-HEAP_SLACK = 0.37  # glibc's heap over the activations in it: measured, benchmarks/plan.py
+# Measured, benchmarks/plan.py: glibc's heap over the activations in it, and what the matrix library
+# keeps for itself.
+HEAP_SLACK = 0.45
+WORKSPACE = {"float32": 4_000_000, "bfloat16": 12_000_000, "float16": 12_000_000}
 USABLE = 0.92  # of a device's memory: the rest is the driver's, the allocator's, other programs'
 
 
@@ -93,11 +96,11 @@ def this_machine(
 
     available: bytes a run may use; None for what is free now.
     """
-    d_model = getattr(recipe.config, "d_model", 128)
     speed = measure_speed(
-        recipe.micro(1) * recipe.context,
-        d_model,
-        getattr(recipe.config, "d_ff", 4 * d_model),
+        step_of(recipe.family),
+        recipe.config,
+        batch_size=recipe.micro(1),
+        length=recipe.context,
         dtype=recipe.precision,
         device=device,
     )
@@ -109,7 +112,7 @@ def this_machine(
         sharding="none",
         device_bytes=available,
         matrix_speed=speed.peak,
-        utilisation=speed.product / speed.peak,
+        utilisation=speed.reached / speed.peak,
         speed_source="measured",
     )
     return cluster, speed
@@ -144,7 +147,7 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
         seconds = n_tokens * cost.flops / per_pass / rate
     else:
         n_passes = recipe.batch_size // micro
-        a_step = n_passes * _pass_seconds(cost, speed) + _update_seconds(model, recipe, speed)
+        a_step = n_passes * cost.flops / speed.reached + _update_seconds(model, recipe, speed)
         seconds = n_steps * a_step
         reached = per_token * n_tokens / seconds / cluster.matrix_speed
         cluster = cluster.model_copy(update={"utilisation": min(1.0, reached)})
@@ -209,7 +212,7 @@ def memory_of(
     accumulates = recipe.batch_size > micro * n_devices
     at_loss = max(cost.forward_peak, cost.early_peak) - held - cost.trunk
     late = max(0.0, cost.late_peak - held - cost.gradients)
-    other = heap + buckets + gathered
+    other = heap + buckets + gathered + WORKSPACE[recipe.precision]
     early = [weights, gradients if accumulates else 0, optimizer, trunk, at_loss, other]
     last = [weights, gradients, optimizer, 0, 0, late + other]
     parts = [round(part) for part in max(early, last, key=sum)]
@@ -272,10 +275,6 @@ def _without(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, gradient_checkpointing=False)
 
 
-def _pass_seconds(cost: Cost, speed: Speed) -> float:
-    return cost.flops / speed.product + cost.moved / speed.bandwidth + cost.n_kernels * speed.call
-
-
 def _update_seconds(model: nn.Module, recipe: Recipe, speed: Speed) -> float:
     """AdamW reads weight, gradient and two moments and writes three; Muon multiplies besides."""
     seconds = 7 * 4 * count_parameters(model) / speed.bandwidth
@@ -284,7 +283,7 @@ def _update_seconds(model: nn.Module, recipe: Recipe, speed: Speed) -> float:
             if is_hidden_matrix(name, parameter):
                 rows, columns = sorted(parameter.shape[-2:])
                 # Five Newton-Schulz iterations of X X', its square, and their product with X.
-                seconds += 5 * 2 * (2 * rows**2 * columns + rows**3) / speed.product
+                seconds += 5 * 2 * (2 * rows**2 * columns + rows**3) / speed.reached
     return seconds
 
 
