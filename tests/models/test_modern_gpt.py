@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+from hornbook.adapters.lora import attach
 from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.huggingface import load_model, save_model
 from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
@@ -95,6 +96,20 @@ def test_at_first_each_block_is_the_identity():
     x, layout = torch.randn(5, 32), Ragged([5])
     for block in model.blocks:
         assert torch.equal(block(x, layout, lambda heads: heads), x)
+
+
+@torch.no_grad()
+def test_an_adapter_on_any_layer_is_heard():
+    """The feed-forward layer takes a short way through bare matrices; not past an adapter."""
+    tokens = torch.arange(10)
+    for layer in ("attention.qkv", "feed_forward.up", "feed_forward.down"):
+        model = shaken(CONFIG)
+        before = model(tokens, Ragged([10]))
+        names = attach(model, rank=2, targets=rf".*{layer}")
+        torch.testing.assert_close(model(tokens, Ragged([10])), before)
+        for name in names:
+            torch.nn.init.normal_(model.get_submodule(name).b)
+        assert not torch.allclose(model(tokens, Ragged([10])), before, atol=1e-3)
 
 
 def test_a_document_longer_than_the_context_is_refused():

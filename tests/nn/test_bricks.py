@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from hornbook.errors import ConfigError
+from hornbook.nn import feedforward
 from hornbook.nn.attention import SelfAttention
-from hornbook.nn.feedforward import squared_relu
+from hornbook.nn.feedforward import SquaredReLUFeedForward
 from hornbook.nn.layout import Padded, Ragged
 from hornbook.nn.norms import RMSNorm, rms_norm
 from hornbook.nn.rotary import Rotary
@@ -34,10 +35,19 @@ def test_rms_norm_of_bfloat16_is_rounded_once():
     torch.testing.assert_close(rms_norm(x, 1e-6), expected, atol=0, rtol=2**-7)
 
 
-def test_squared_relu():
-    x = doubles(4, 6)
-    torch.testing.assert_close(squared_relu(x), F.relu(x) ** 2)
-    assert torch.autograd.gradcheck(squared_relu, x)
+def test_squared_relu_in_pieces_is_the_plain_formula(monkeypatch):
+    monkeypatch.setattr(feedforward, "N_ROWS", 4)  # two whole pieces and a rest
+    torch.manual_seed(0)
+    brick = SquaredReLUFeedForward(3, 5).double()
+    up, down = brick.up.weight, brick.down.weight
+    x = doubles(2, 5, 3)
+    plain = F.linear(F.relu(F.linear(x, up)) ** 2, down)
+    torch.testing.assert_close(brick(x), plain)
+    g = doubles(2, 5, 3).detach().flip(0)
+    expected = torch.autograd.grad(plain, (x, up, down), g)
+    torch.testing.assert_close(torch.autograd.grad(brick(x), (x, up, down), g), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert brick.float()(x.float()).dtype == torch.bfloat16
 
 
 def test_a_turn_has_the_true_derivative_and_keeps_lengths():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hornbook.nn.attention import SelfAttention, head_width
-from hornbook.nn.feedforward import FeedForward, squared_relu
+from hornbook.nn.feedforward import SquaredReLUFeedForward
 from hornbook.nn.init import fan_in_, zero_
 from hornbook.nn.layout import Layout, check_fits
 from hornbook.nn.norms import rms_norm
@@ -55,9 +55,7 @@ class Block(nn.Module):
             bias=False,
             causal=True,
         )
-        self.feed_forward = FeedForward(
-            config.d_model, config.d_ff, activation=squared_relu, bias=False
-        )
+        self.feed_forward = SquaredReLUFeedForward(config.d_model, config.d_ff)
 
     def forward(self, x: Tensor, layout: Layout, turn: Callable[[Tensor], Tensor]) -> Tensor:
         x = x + self.attention(rms_norm(x, self.epsilon), layout, turn)
