@@ -53,13 +53,25 @@ def test_muon_is_torchs(shape, weight_decay):
 
 def test_float32_orthogonalises_as_bfloat16_does_but_smoother():
     torch.manual_seed(0)
-    matrices = torch.randn(4, 32, 96)
+    matrices = torch.randn(4, 32, 48)
     exact = orthogonalized(matrices)
     rough = orthogonalized(matrices.bfloat16()).float()
     assert (exact - rough).norm() < 0.03 * exact.norm()
     values = torch.linalg.svdvals(exact)
     assert values.min() > 0.6 and values.max() < 1.3
     torch.testing.assert_close(orthogonalized(matrices.mT), exact.mT)
+
+
+@pytest.mark.parametrize("spectrum", [torch.ones(24), torch.logspace(0, -7, 24), torch.eye(24)[3]])
+def test_iterating_on_the_small_side_changes_nothing_but_rounding(spectrum):
+    """Also where singular values span seven orders of magnitude, or there is but one."""
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(2, n, 24))[0] for n in (24, 96))
+    long = left @ torch.diag(spectrum) @ right.mT
+    exact = orthogonalized(long.double())
+    for found, expected in ((long, exact), (long.mT, exact.mT)):
+        error = (orthogonalized(found) - expected).norm() / exact.norm()
+        assert error < 1e-3
 
 
 def test_muon_refuses_what_is_no_matrix():

@@ -2,8 +2,8 @@
 "Muon: An optimizer for hidden layers in neural networks").
 
 torch.optim.Muon computes the same, a matrix at a time and always in bfloat16. This page takes
-matrices of one shape together, in a number format of one's choice: many times faster where
-bfloat16 products are slow.
+matrices of one shape together, in a number format of one's choice: faster where bfloat16 products
+are slow, and where matrices are small.
 """
 
 from __future__ import annotations
@@ -26,16 +26,42 @@ def orthogonalized(matrices: Tensor, n_iterations: int = 5) -> Tensor:
     """About the nearest orthogonal matrix of each: U V^T of its U S V^T. (N, R, C) -> (N, R, C).
 
     Newton-Schulz iterations of an odd quintic polynomial; singular values end between .7 and 1.2,
-    which serves as well as 1.
+    which serves as well as 1. In float32, long matrices are iterated on their small side.
     """
-    a, b, c = QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=EPSILON)
+    long = x.shape[-1] >= 2 * x.shape[-2]
+    iterate = _on_the_small_side if long and x.dtype == torch.float32 else _directly
+    x = iterate(x, n_iterations)
+    return x.mT if tall else x
+
+
+def _directly(x: Tensor, n_iterations: int) -> Tensor:
+    """x <- (a + b G + c G^2) x, where G = x x^T, each time."""
+    a, b, c = QUINTIC
     for _ in range(n_iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return x
+
+
+def _on_the_small_side(x: Tensor, n_iterations: int) -> Tensor:
+    """The same, with Q = a + b G + c G^2 gathered: G becomes Q G Q, and x meets their product once.
+
+    A matrix of 384 x 1,536 takes half of the time. Rounding is squared on the way: 1e-4 of the
+    result in float32, all of it in bfloat16.
+    """
+    a, b, c = QUINTIC
+    gram = x @ x.mT
+    product = None
+    for i in range(n_iterations):
+        q = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        q.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = q if product is None else q @ product
+        if i + 1 < n_iterations:
+            gram = q @ gram @ q
+    return x if product is None else product @ x
 
 
 class Muon(Optimizer):
