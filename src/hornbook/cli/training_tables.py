@@ -81,6 +81,7 @@ def show_run(folder: Path, summary: RunSummary, as_json: bool) -> None:
 def show_ngram(given: dict[str, Any], out: Path | None, as_json: bool) -> None:
     """Count, and say how well each order foresees the validation text; kept where --out says."""
     from hornbook import bundle
+    from hornbook.data.packing import beginning
     from hornbook.evaluation.likelihood import bits_per_byte
     from hornbook.models import ngram
     from hornbook.recipes.dial import Asked
@@ -94,8 +95,10 @@ def show_ngram(given: dict[str, Any], out: Path | None, as_json: bool) -> None:
                 f"counting has no setting '{name}'", hint=nearest(name, [*allowed, "order"])
             )
     prepared = prepare(settings_from(Asked, **(given | {"family": "bigram"})))
-    counted = ngram.fit(prepared.train.tokens, prepared.tokenizer.vocab_size, order)
-    losses = counted.losses(prepared.validation.tokens)
+    counted = ngram.fit(
+        beginning(prepared.train, len(prepared.train)).tokens, prepared.tokenizer.vocab_size, order
+    )
+    losses = counted.losses(beginning(prepared.validation, len(prepared.validation)).tokens)
     n = len(prepared.validation)
     rows = [
         {

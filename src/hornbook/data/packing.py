@@ -69,6 +69,13 @@ class TokenArray:
         return digest.hexdigest()
 
 
+def beginning(tokens: Tokens, n: int) -> TokenArray:
+    """The first `n` tokens, or all where there are fewer, in memory; the last document cut."""
+    n = min(n, len(tokens))
+    _, ends = tokens.ends_between(np.zeros(1, np.int64), np.array([n]))
+    return TokenArray(tokens.gather(np.zeros(1, np.int64), n)[0], np.union1d(ends, n))
+
+
 def ends_between(
     ends: np.ndarray, starts: np.ndarray, stops: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

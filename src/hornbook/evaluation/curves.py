@@ -7,7 +7,8 @@
     no learning     the loss has hardly left where guessing stands
     leak            validation is far below training, or far below what counting reaches while
                     training is not: the validation text has been seen
-    overfitting     validation has turned upwards while training went on down
+    overfitting     validation has turned upwards while training went on down, or has been left
+                    far behind
     noisy           the loss jumps by more from step to step than it still falls
     still learning  the last quarter brought much: the run ended too early
     plateau         neither curve moved in the last third, and the learning rate was still high
@@ -28,6 +29,7 @@ from hornbook.records import CurveReading, EvaluationRecord, Evidence, Metrics, 
 NOTICEABLE = 0.02  # of a loss: less is within what seeds and samples do to an evaluation
 LEAK = 0.15  # of a loss: validation text is never this much easier than training text by chance
 LEARNT = 0.05  # of what guessing costs: less than this gained is nothing learnt
+GAP = 0.35  # of validation: a model that generalises is not this much better on what it has read
 SPIKE = 1.25  # times the lowest smoothed loss: a curve that stays above this has come apart
 JUMPY = 0.1  # of a loss: single steps of ordinary batches scatter by a few per cent
 UNLIKE = 3.0  # times: what counts as more than noise, or as noise that hides what is learnt
@@ -108,6 +110,7 @@ def _divergence(c: Curves) -> CurveReading | None:
     # swing of a loss that is small already.
     least = max(0.1, UNLIKE * _scatter(c.losses[len(losses) // 2 :], losses[len(losses) // 2 :]))
     apart = bool(losses) and last > SPIKE * lowest and last - lowest > least
+    apart = apart or (bool(losses) and last > SPIKE * (c.guessing or losses[0]))
     if not apart and c.n_refused < 2:
         return None
     evidence = [Evidence(name="steps refused", value=float(c.n_refused))]
@@ -194,13 +197,22 @@ def _overfitting(c: Curves) -> CurveReading | None:
     best = min(range(len(c.validation)), key=c.validation.__getitem__)
     rise = c.validation[-1] / c.validation[best] - 1
     train_fell = c.train[best] - c.train[-1]
-    if not (rise > NOTICEABLE and train_fell > 0):
-        return None
+    turned = rise > NOTICEABLE and train_fell > 0
     gap = c.validation[-1] - c.train[-1]
+    third = c.validation[-1 - max(1, len(c.validation) // 3)]
+    by_heart = gap > GAP * c.validation[-1] and third - c.validation[-1] < 0.5 * GAP * gap
+    if not turned and not by_heart:
+        return None
+    says = (
+        f"Validation was best at step {c.at[best]:,} ({c.validation[best]:.3f}) and has risen "
+        f"by {rise:.0%} since, while training fell by {train_fell:.3f}."
+        if turned
+        else f"Validation stands at {c.validation[-1]:.3f} and hardly falls any more, {gap:.3f} "
+        f"above training: the text is being learnt by heart."
+    )
     return CurveReading(
         pattern="overfitting",
-        says=f"Validation was best at step {c.at[best]:,} ({c.validation[best]:.3f}) and has risen "
-        f"by {rise:.0%} since, while training fell by {train_fell:.3f}.",
+        says=says,
         evidence=[
             Evidence(name="best validation loss", value=c.validation[best], unit="nats"),
             Evidence(name="at step", value=float(c.at[best])),

@@ -147,7 +147,8 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
         seconds = n_tokens * cost.flops / per_pass / rate
     else:
         n_passes = recipe.batch_size // micro
-        a_step = n_passes * cost.flops / speed.reached + _update_seconds(model, recipe, speed)
+        a_pass = max(per_pass, cost.flops) / speed.reached
+        a_step = n_passes * a_pass + _update_seconds(model, recipe, speed)
         seconds = n_steps * a_step
         reached = per_token * n_tokens / seconds / cluster.matrix_speed
         cluster = cluster.model_copy(update={"utilisation": min(1.0, reached)})

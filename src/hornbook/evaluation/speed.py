@@ -40,8 +40,9 @@ def measure_speed(
     sequences than make the step short; under a second where the machine is free."""
     if hasattr(config, "n_layers"):
         config = dataclasses.replace(config, n_layers=min(2, config.n_layers))
-    one = dry_run(step, config, batch_size=1, length=length, dtype=dtype).flops
-    n = max(1, min(batch_size, int(ENOUGH / max(one, 1.0))))
+    # A table such as the bigram's multiplies nothing: a look-up counts as one operation.
+    one = max(length, dry_run(step, config, batch_size=1, length=length, dtype=dtype).flops)
+    n = max(1, min(batch_size, int(ENOUGH / one)))
     flops = n * one
     with torch.device("meta"):
         model = step.build(config)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hornbook.data.packing import beginning
 from hornbook.errors import ConfigError
 from hornbook.models import CONFIGS, MODELS
 from hornbook.models.counting import Counted, count
@@ -68,7 +69,8 @@ def build(settings: Resolved, prepared: Prepared, device: str) -> Objective:
     """The model of a run with its first weights, and its objective. Seed torch beforehand."""
     config = architecture(settings)
     if settings.counting:
-        counted = count(prepared.train.tokens, settings.vocab_size)
+        text = beginning(prepared.train, len(prepared.train)).tokens
+        counted = count(text, settings.vocab_size)
         trunk = CountingGPT(CountingGPTConfig(config), counted.counts)
         return on_counts(trunk.to(device), counted, device)
     trunk = MODELS.load(PAGES[settings.family])(config).to(device)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hornbook.data.packing import TokenArray
+from hornbook.data.packing import Tokens, beginning
 from hornbook.data.windows import Windows
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
 from hornbook.generation.generate import generate
@@ -200,7 +200,7 @@ class Training:
         progress = self.progress
         tokens = self.prepared.validation
         if not whole and self.sampled:
-            tokens = TokenArray(tokens.tokens[:SAMPLED], _ends_before(tokens.ends, SAMPLED))
+            tokens = beginning(tokens, SAMPLED)
         loss, n_targets = mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))
         progress.last_loss, progress.evaluated_at = loss, progress.step
         if progress.best_loss is None or loss < progress.best_loss:
@@ -225,7 +225,7 @@ class Training:
         """What the model writes after the validation text's beginning; always the same draws."""
         if not self.objective.writes:
             return ""
-        prompt = self.prepared.validation.tokens[:16].tolist()
+        prompt = beginning(self.prepared.validation, 16).tokens.tolist()
         generator = torch.Generator().manual_seed(self.settings.seed)
         written = generate(
             self.objective.trunk,
@@ -269,7 +269,7 @@ class Training:
             rows = zip(*(_cut(x, size) for x in (*next(self.windows), places)), strict=True)
             yield [self.objective.collate(*part) for part in rows]
 
-    def _all(self, tokens: TokenArray) -> Iterator[Any]:
+    def _all(self, tokens: Tokens) -> Iterator[Any]:
         """All of a text, each token after at least half a context."""
         context = self.settings.context_length
         for batch in Windows.in_order(
@@ -298,8 +298,3 @@ def _plain(settings: Resolved) -> dict[str, str | int | float | bool | None]:
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
-
-
-def _ends_before(ends: np.ndarray, n_tokens: int) -> np.ndarray:
-    """Document ends of the first `n_tokens`, the last one cut there."""
-    return np.append(ends[ends < n_tokens], n_tokens)

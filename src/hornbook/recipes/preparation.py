@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hornbook.data.corpus import Corpus, open_corpus
 from hornbook.data.packing import TokenArray, pack_corpus
+from hornbook.data.shards import MANIFEST, TokenShards
 from hornbook.errors import ConfigError, DataError
 from hornbook.recipes.dial import Asked
 from hornbook.text.tokenizer import Tokenizer
@@ -14,6 +15,7 @@ from hornbook.text.train import train_tokenizer
 
 SMALL = 3_000_000  # bytes; below, characters leave more steps to learn from than pieces of words
 USUAL_SIZE = {"character": 65_536}  # all there are; others: 8,192 pieces
+SHARDED = "as sharded"  # the name of a tokenizer that came with token files
 LARGEST = 2_000_000_000  # bytes of text that are tokenized into memory
 
 
@@ -24,8 +26,8 @@ class Prepared:
     corpus: Corpus
     tokenizer: Tokenizer
     name: str
-    train: TokenArray
-    validation: TokenArray
+    train: TokenArray | TokenShards
+    validation: TokenArray | TokenShards
 
 
 def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -34,6 +36,8 @@ def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
     Raises DataError for a text that is empty, too short or too large for memory, ConfigError for a
     tokenizer that doesn't exist.
     """
+    if (Path(asked.data) / "train" / MANIFEST).is_file():
+        return _from_shards(asked, Path(asked.data))
     corpus = open_corpus(asked.data, text=asked.text)
     if (corpus.n_bytes or 0) > LARGEST:
         raise DataError(
@@ -42,13 +46,20 @@ def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
         )
     name = asked.tokenizer or _usual(asked, corpus)
     tokenizer = tokenizer or open_or_train(name, corpus, asked.vocab_size)
-    return Prepared(
-        corpus,
-        tokenizer,
-        name,
-        pack(corpus.train(), tokenizer),
-        pack(corpus.validation(), tokenizer),
-    )
+    return Prepared(corpus, tokenizer, name, *pack_corpus(corpus, tokenizer))
+
+
+def _from_shards(asked: Asked, folder: Path) -> Prepared:
+    """Token files that `hornbook data shard` wrote, with the tokenizer that wrote them."""
+    if asked.tokenizer not in (None, SHARDED) or asked.vocab_size:
+        raise ConfigError(
+            f"{folder} holds tokens already, by its own tokenizer",
+            hint="Leave --tokenizer and --vocab-size out, or give the text itself.",
+        )
+    train, validation = (TokenShards.open(folder / part) for part in ("train", "validation"))
+    nothing: Corpus = Corpus(folder.name, lambda: iter(()), lambda: iter(()), source=str(folder))
+    tokenizer = Tokenizer.load(folder / "train" / "tokenizer.json")
+    return Prepared(nothing, tokenizer, SHARDED, train, validation)
 
 
 def open_or_train(name: str, corpus: Corpus, vocab_size: int | None) -> Tokenizer:

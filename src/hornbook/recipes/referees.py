@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hornbook.data.packing import TokenArray
+from hornbook.data.packing import TokenArray, beginning
+from hornbook.data.shards import TokenShards
 from hornbook.evaluation.likelihood import bits_per_byte
 from hornbook.models import ngram
 from hornbook.records import Referee
@@ -14,14 +15,16 @@ MOST_TOKENS = 20_000_000  # more would take minutes and gigabytes
 KINDS = {"Witten-Bell": ngram.WITTEN_BELL, "Kneser-Ney": ngram.KNESER_NEY}
 
 
-def referees(train: TokenArray, validation: TokenArray, vocab_size: int) -> list[Referee]:
+def referees(
+    train: TokenArray | TokenShards, validation: TokenArray | TokenShards, vocab_size: int
+) -> list[Referee]:
     """The bigram and the best of orders 1 to 5, by either smoothing; none for a huge text."""
     if len(train) > MOST_TOKENS:
         return []
     found: list[Referee] = []
     for name, smoothing in KINDS.items():
-        counted = ngram.fit(train.tokens, vocab_size, ORDERS, smoothing)
-        losses = counted.losses(validation.tokens)
+        counted = ngram.fit(beginning(train, len(train)).tokens, vocab_size, ORDERS, smoothing)
+        losses = counted.losses(beginning(validation, len(validation)).tokens)
         if smoothing.by_contexts:  # only its highest order is a model of its own
             orders = [len(losses)]
         else:
