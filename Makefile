@@ -10,7 +10,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would trip over each other
 .DELETE_ON_ERROR:
-.PHONY: help install compare test lint format clean
+.PHONY: help install compare test bench lint format clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ compare: $(VENV)/.minilm ## compare every technique on the built-in corpus (ARGS
 
 test: $(VENV)/.test ## run the tests (ARGS="-k tables")
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.bench ## the claims, each beside its peer: about an hour (ARGS="language_model gpt_step")
+	@$(BIN)/python benchmarks/all.py $(ARGS)
 
 lint: $(VENV)/.lint ## style, format and types
 	@$(BIN)/ruff check .
@@ -66,6 +69,11 @@ $(VENV)/.minilm: $(VENV)/.installed
 $(VENV)/.test: $(VENV)/.minilm
 	@echo "installing what the tests need"
 	@$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.minilm
+	@echo "installing what the benchmarks compare with"
+	@$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.installed
