@@ -69,6 +69,13 @@ def test_each_pattern_is_named(name):
     assert all(e.value is not None for e in reading.evidence)
 
 
+def test_a_loss_that_is_thrown_about_far_above_guessing_has_diverged():
+    rng = random.Random(0)
+    wild = run(lambda p: falling(p) if p < 0.5 else rng.uniform(20, 500))
+    assert read_curves(wild, vocab_size=65).pattern == "divergence"
+    assert read_curves(wild).pattern == "divergence"
+
+
 def test_one_spike_that_is_recovered_from_is_no_divergence():
     spiked = run(lambda p: 9.0 if abs(p - 0.5) < 1 / N else falling(p))
     assert read_curves(spiked, vocab_size=65).pattern == "healthy"
@@ -98,6 +105,12 @@ def test_validation_may_wobble_by_two_per_cent_before_it_is_overfitting(rise, pa
         return falling(p, speed=20) * (1 + (rise if p > 0.95 else 0))
 
     metrics = run(lambda p: falling(p, speed=20) - 0.1 * p, validation)
+    assert read_curves(metrics, vocab_size=65).pattern == pattern
+
+
+@pytest.mark.parametrize(("left", "pattern"), [(1.2, "healthy"), (2.0, "overfitting")])
+def test_validation_that_was_left_far_behind_is_overfitting_though_it_does_not_rise(left, pattern):
+    metrics = run(lambda p: falling(p, end=1.0), lambda p: falling(p, end=left))
     assert read_curves(metrics, vocab_size=65).pattern == pattern
 
 

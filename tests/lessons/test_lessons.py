@@ -27,3 +27,13 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
         assert measures["character"].tokens_per_word > 5 > measures["bpe"].tokens_per_word
         totals = [r.text_nats + r.vocabulary_nats for r in seen["rounds"]]
         assert totals[0] > totals[1] < totals[-1]
+    if lesson.stem == "07-reading-loss-curves":
+        patterns = {name: reading.pattern for name, reading in seen["readings"].items()}
+        assert patterns == {
+            "as it should be": "healthy",
+            "little text": "overfitting",
+            "validation among the training text": "leak",
+            "a rate of 1e-7": "no learning",
+            "a rate of 3 from the middle on": "divergence",
+            "a small rate and few steps": "still learning",
+        }
