@@ -61,7 +61,7 @@ def test_a_plan_on_paper_for_a_cluster():
 def test_a_plan_that_does_not_fit_ends_with_1_and_says_what_to_change():
     text = said(*SMALL, "--card", "t4", "--memory", "60MB", code=1)
     assert "does not fit" in text
-    assert "try          --micro-batch" in text
+    assert "try          micro_batch_size=" in text
 
 
 def test_a_plan_for_this_machine_measures_it():

@@ -135,7 +135,7 @@ def test_a_run_that_does_not_fit_is_told_settings_that_do():
     made = plan(recipe(), tight, SPEED)
     assert not made.fits
     assert "does not fit" in made.verdict
-    assert made.changes[0].startswith("--micro-batch 6")
+    assert made.changes[0].startswith("micro_batch_size=6: ")
     smaller = plan(recipe(micro_batch_size=6), tight, SPEED)
     assert smaller.fits
     assert smaller.n_steps == made.n_steps
@@ -144,7 +144,7 @@ def test_a_run_that_does_not_fit_is_told_settings_that_do():
 def test_a_model_that_no_setting_saves_is_said_to_be_too_large():
     made = plan(recipe(), CPU.model_copy(update={"device_bytes": 5_000_000}), SPEED)
     assert len(made.changes) == 1
-    assert "a smaller model, or 4 such devices with --sharding fsdp" in made.changes[0]
+    assert "a smaller model, or 4 such devices with FSDP" in made.changes[0]
 
 
 def test_sharding_divides_what_it_says():

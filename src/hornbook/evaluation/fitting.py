@@ -11,6 +11,7 @@ from hornbook.records import ClusterRecord
 if TYPE_CHECKING:
     from hornbook.evaluation.plan import Recipe
 
+_SAVING = "gradient_checkpointing=true"
 Alternative = tuple[str, "Recipe", ClusterRecord]
 
 
@@ -20,19 +21,19 @@ def alternatives(recipe: Recipe, cluster: ClusterRecord) -> Iterator[Alternative
     smaller = [m for m in _halves(micro) if recipe.batch_size % (m * cluster.n_devices) == 0]
     checkpointed = replace(recipe, gradient_checkpointing=True)
     for n in smaller:
-        yield f"--micro-batch {n}", replace(recipe, micro_batch_size=n), cluster
+        yield f"micro_batch_size={n}", replace(recipe, micro_batch_size=n), cluster
     for n in [micro, *smaller]:
-        words = "--checkpointing" if n == micro else f"--checkpointing --micro-batch {n}"
+        words = _SAVING if n == micro else f"{_SAVING}, micro_batch_size={n}"
         yield words, replace(checkpointed, micro_batch_size=n), cluster
     least = smaller[-1] if smaller else micro
     leanest = replace(checkpointed, micro_batch_size=least)
     for length in _halves(recipe.context, least=64):
-        words = f"--context {length} --checkpointing --micro-batch {least}"
+        words = f"context_length={length}, {_SAVING}, micro_batch_size={least}"
         yield words, replace(leanest, length=length), cluster
     if cluster.n_devices > 1 and cluster.sharding != "fsdp":
         sharded = cluster.model_copy(update={"sharding": "fsdp"})
-        yield "--sharding fsdp", recipe, sharded
-        yield f"--sharding fsdp --checkpointing --micro-batch {least}", leanest, sharded
+        yield "FSDP", recipe, sharded
+        yield f"FSDP, {_SAVING}, micro_batch_size={least}", leanest, sharded
 
 
 def _halves(n: int, least: int = 1) -> list[int]:

@@ -345,7 +345,7 @@ def _changes(
     if not found and states > budget:
         n_devices = math.ceil(1.25 * states / budget)
         yield (
-            f"a smaller model, or {n_devices} such devices with --sharding fsdp: weights, "
+            f"a smaller model, or {n_devices} such devices with FSDP: weights, "
             f"gradients and optimiser alone take {_gb(states)}"
         )
     elif not found:
