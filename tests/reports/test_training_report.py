@@ -119,8 +119,9 @@ def test_a_chart_is_well_formed_and_within_its_frame(metrics):
         assert places[-1][1] > places[0][1]  # the loss fell, and down is larger in a picture
 
 
-def test_names_at_the_right_do_not_touch():
-    lines = [Line([(0, 1.0), (1, 1 + i / 1000)], "train", f"line {i}") for i in range(6)]
+@pytest.mark.parametrize("height", [0.2, 4, 8.8])
+def test_names_at_the_right_do_not_touch(height):
+    lines = [Line([(0, 1.0), (1, height + i / 1000)], "train", f"line {i}") for i in range(6)]
     svg = draw(Chart([*lines, Line([(0, 0), (1, 9)], "train")], "t", str, str))
     places = sorted(float(y) for y in re.findall(r'class="name[^>]*y="([\d.]+)"', str(svg)))
     assert len(places) == 6
