@@ -126,7 +126,7 @@ def test_names_at_the_right_do_not_touch(height):
     places = sorted(float(y) for y in re.findall(r'class="name[^>]*y="([\d.]+)"', str(svg)))
     assert len(places) == 6
     assert min(b - a for a, b in pairwise(places)) >= 14.9
-    assert 0 < min(places) and max(places) < 320
+    assert min(places) > 0 and max(places) < 320
 
 
 def test_thinning_keeps_the_mean_and_the_order():
