@@ -5,7 +5,7 @@
     the same, loss within 5 minutes                          at most 1.4697 (its GPU figure)
     Sherlock, loss within 10 minutes                         at most 1.3476; a bigram 2.42
 
-    python benchmarks/language_model.py [--only shakespeare|sherlock] [--quick]
+    python benchmarks/language_model.py [--only shakespeare|sherlock] [--quick | --long]
 
 The peer: nanoGPT's README (Karpathy 2023), `--device=cpu --compile=False --block_size=64
 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000
@@ -136,7 +136,7 @@ def line(what: str, seconds: float | None, loss: float, claim: str = "") -> None
     print(f"{what:46}{took:>10}{loss:9.4f}   {claim}", flush=True)
 
 
-def shakespeare(quick: bool) -> None:
+def shakespeare(quick: bool, long: bool) -> None:
     prepared = prepare(settings_from(Asked, data="tinyshakespeare"))
     print(
         "tinyshakespeare, characters, 90/10" + ("; QUICK: a tenth of everything" if quick else "")
@@ -146,11 +146,12 @@ def shakespeare(quick: bool) -> None:
     for name, counting in (("gpt on counts", True), ("gpt alone", False)):
         for share, claim in ((0.1, f"claim: {WANTED}"), (1.0, "claim: 1.50")):
             line(name, *ours("tinyshakespeare", share * seconds, counting=counting), claim)
-        most = 30.0 if quick else 290.0
-        line(name, *ours("tinyshakespeare", most, counting=counting), f"claim: {GPU_FIGURE}")
+        if counting or long:
+            most = 290.0 if long else 12.0 if quick else 120.0
+            line(name, *ours("tinyshakespeare", most, counting=counting), f"claim: {GPU_FIGURE}")
 
 
-def sherlock(quick: bool) -> None:
+def sherlock(quick: bool, long: bool) -> None:
     prepared = prepare(settings_from(Asked, data="sherlock"))
     print("Sherlock, characters, 80/20")
     counted = ngram.fit(prepared.train.tokens, prepared.tokenizer.vocab_size, 5)
@@ -158,21 +159,23 @@ def sherlock(quick: bool) -> None:
     line("bigram by counting", None, losses[1], "claim: 2.42")
     line("5-gram by counting", None, losses[4])
     line("bigram by gradient", *ours("sherlock", 20.0, family="bigram"), "claim: 2.42")
+    most = 590.0 if long else 12.0 if quick else 120.0
     for name, counting in (("gpt on counts", True), ("gpt alone", False)):
-        most = 60.0 if quick else 590.0
-        line(name, *ours("sherlock", most, counting=counting), f"claim: {SHERLOCK}")
+        if counting or long:
+            line(name, *ours("sherlock", most, counting=counting), f"claim: {SHERLOCK}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("shakespeare", "sherlock"))
     parser.add_argument("--quick", action="store_true", help="a tenth of the time; no figures")
+    parser.add_argument("--long", action="store_true", help="the full 5 and 10 minutes, and alone")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads; losses over the whole validation text")
     if arguments.only != "sherlock":
-        shakespeare(arguments.quick)
+        shakespeare(arguments.quick, arguments.long)
     if arguments.only != "shakespeare":
-        sherlock(arguments.quick)
+        sherlock(arguments.quick, arguments.long)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -19,33 +21,41 @@ TEXT = np.random.default_rng(0).integers(0, V, 300) * np.random.default_rng(1).i
 
 
 def by_hand(place: int, order: int, n_folds: int) -> list[float]:
-    """Witten-Bell shares after TEXT[place], n-grams that end in the place's fold not counted."""
+    """Kneser-Ney shares after TEXT[place], n-grams that end in the place's fold not counted."""
     fold = [i * n_folds // len(TEXT) for i in range(len(TEXT))]
     own = fold[place + 1]
+
+    def counts(n: int, without: int | None) -> dict[tuple[int, ...], int]:
+        ends = [e for e in range(n - 1, len(TEXT)) if fold[e] != without]
+        grams = [tuple(TEXT[e - n + 1 : e + 1].tolist()) for e in ends]
+        if n == order:
+            return Counter(grams)
+        longer = {tuple(TEXT[e - n : e + 1].tolist()) for e in ends if e >= n}
+        lefts = Counter(gram[1:] for gram in longer)
+        return {gram: max(1, lefts[gram]) for gram in grams}
+
     shares = [1 / V] * V
-    for n in range(order):  # contexts of n tokens
-        context = list(TEXT[place + 1 - n : place + 1])
-        followed = [
-            int(TEXT[end])
-            for end in range(n, len(TEXT))
-            if fold[end] != own and list(TEXT[end - n : end]) == context
-        ]
-        ways = len(set(followed))
-        if ways:
+    for n in range(1, order + 1):
+        context = tuple(TEXT[place + 2 - n : place + 1].tolist())
+        discount = [0, *ngram.discounts(np.array(list(counts(n, None).values())))]
+        found = counts(n, own)
+        followed = [found.get((*context, v), 0) for v in range(V)]
+        taken = [discount[min(c, 3)] for c in followed]
+        if total := sum(followed):
             shares = [
-                (followed.count(v) + ways * share) / (len(followed) + ways)
-                for v, share in enumerate(shares)
+                (c - d + sum(taken) * share) / total
+                for c, d, share in zip(followed, taken, shares, strict=True)
             ]
     return shares
 
 
 def test_shares_are_those_counted_by_hand_without_the_own_fold():
-    counted = count(TEXT, V, max_order=4, n_folds=3)
     places = np.array([5, 98, 99, 150, 298])
-    shares = np.exp(counted.evidence(places, orders=[2, 4]))
-    for row, place in zip(shares, places, strict=True):
-        for column, order in zip(row, (2, 4), strict=True):
-            np.testing.assert_allclose(column, by_hand(place, order, 3), rtol=1e-5)
+    for order in (2, 4):  # of the highest order counted
+        shares = np.exp(count(TEXT, V, max_order=order, n_folds=3).evidence(places, [order]))
+        for row, place in zip(shares[:, 0], places, strict=True):
+            np.testing.assert_allclose(row, by_hand(place, order, 3), rtol=1e-5)
+            assert row.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_without_a_fold_left_out_they_are_the_referees():
@@ -53,11 +63,10 @@ def test_without_a_fold_left_out_they_are_the_referees():
     new = np.random.default_rng(2).integers(0, V, 80)
     entries = counted.counts.found(new, np.arange(len(new)))
     whole = np.full(len(new), counted.counts.whole)
-    shares = np.exp(counted.counts.log_shares(entries, whole, orders=[1, 4]))
-    referee = ngram.fit(TEXT, V, max_order=4).probabilities(new)
-    for k, order in enumerate((1, 4)):
-        given = shares[np.arange(len(new) - 1), k, new[1:]]
-        np.testing.assert_allclose(given, referee[order - 1][1:], rtol=1e-5)
+    shares = np.exp(counted.counts.log_shares(entries, whole, orders=[4]))
+    referee = ngram.fit(TEXT, V, 4, ngram.KNESER_NEY).probabilities(new)
+    given = shares[np.arange(len(new) - 1), 0, new[1:]]
+    np.testing.assert_allclose(given, referee[-1][1:], rtol=1e-5)
 
 
 def test_a_context_ends_where_its_document_does():
@@ -81,7 +90,7 @@ def test_before_its_first_step_it_is_as_good_as_the_counts(model):
     new = torch.from_numpy(np.random.default_rng(2).integers(0, V, 16))
     layout = Ragged([16], "cpu")
     logits = model.logits(model(new, layout))
-    expected = model.evidence(new, layout)[:, 1]  # the middle order's
+    expected = model.evidence(new, layout)[:, -1]  # the longest order's
     torch.testing.assert_close(logits.log_softmax(-1), expected, atol=0.05, rtol=0)
 
 

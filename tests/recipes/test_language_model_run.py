@@ -74,7 +74,7 @@ def test_a_run_keeps_settings_curves_model_and_summary(text, tmp_path):
     assert [step.step for step in metrics.steps] == list(range(1, 13))
     losses = [look.validation_loss for look in metrics.evaluations]
     assert summary.best_validation_loss == min(losses) == losses[-1] < losses[0]
-    assert {"2-gram, Witten-Bell", "5-gram, Kneser-Ney"} <= {r.name for r in summary.referees}
+    assert {"2-gram, Witten-Bell", "7-gram, Kneser-Ney"} <= {r.name for r in summary.referees}
     opened = bundle.load(tmp_path / "run")
     assert opened.family == "nanochat" and opened.model.config.d_model == 16
 

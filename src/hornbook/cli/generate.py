@@ -83,9 +83,7 @@ def command(
 
 def say_unknown(text: str, tokens: Sequence[int], tokenizer: Tokenizer) -> None:
     """Say which characters of a prompt the vocabulary doesn't have; they are read as unknown."""
-    if tokenizer.unknown_id is None or tokenizer.unknown_id not in tokens:
+    missing = sorted(tokenizer.unknown(text))
+    if not missing:
         return
-    words = sorted(set(text)) if len(tokens) >= len(text) else text.split()
-    encoded = tokenizer.encode(words, max_tokens=64, special=False)
-    missing = [w for w, ids in zip(words, encoded, strict=True) if tokenizer.unknown_id in ids]
     print(f"not in the vocabulary, read as unknown: {' '.join(missing)}", file=sys.stderr)

@@ -42,7 +42,9 @@ def command(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(help="The one dial: layers, width, rates; 4.", rich_help_panel=_SIZE),
+        typer.Option(
+            help="The one dial: layers, width, rates; by the time, 2 to 4.", rich_help_panel=_SIZE
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -111,6 +113,7 @@ def command(
     from hornbook.cli import live_training, training_tables
     from hornbook.recipes import training_run
     from hornbook.reports.training import write_training_report
+    from hornbook.training.accelerator import place
 
     given: dict[str, Any] = {
         "family": family,
@@ -144,7 +147,8 @@ def command(
             raise ConfigError("--dry-run is for a new run", hint="Leave out --resume or --dry-run.")
         training_tables.show_plan(asked, as_json)
         return
-    with live_training.view(quiet) as view:
+    first = place()[0] == 0
+    with live_training.view(quiet or not first) as view:
         if asked is None:
             assert resume is not None
             session = training_run.reopen(resume, view, given)
@@ -155,7 +159,9 @@ def command(
             print(f"one batch is learnt by heart in {found.n_steps} steps", file=sys.stderr)
         stop_at_step(session.training.stop)
         summary = session.carry_out(view, command=words)
-        write_training_report(session.folder)
+    if summary is None:  # one of several processes, and not the first
+        return
+    write_training_report(session.folder)
     training_tables.show_run(session.folder, summary, as_json)
     if summary.status == "interrupted":
         raise typer.Exit(130)

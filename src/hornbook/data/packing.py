@@ -76,6 +76,19 @@ def beginning(tokens: Tokens, n: int) -> TokenArray:
     return TokenArray(tokens.gather(np.zeros(1, np.int64), n)[0], np.union1d(ends, n))
 
 
+def from_all_over(tokens: Tokens, n: int, *, n_pieces: int = 16) -> TokenArray:
+    """About `n` tokens from all over a text, in pieces of equal length, each a document of its own.
+
+    A text's beginning is not like the rest of it.
+    """
+    length = n // n_pieces
+    if length * n_pieces >= len(tokens):
+        return beginning(tokens, len(tokens))
+    starts = np.linspace(0, len(tokens) - length, n_pieces).astype(np.int64)
+    pieces = tokens.gather(starts, length)
+    return TokenArray(pieces.reshape(-1), length * np.arange(1, n_pieces + 1))
+
+
 def ends_between(
     ends: np.ndarray, starts: np.ndarray, stops: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

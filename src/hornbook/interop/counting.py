@@ -19,8 +19,8 @@ from hornbook.models.modern_gpt import ModernGPTConfig
 
 FAMILY = "hornbook-counting-gpt"
 PREFIX = "counts."
-ARRAYS = ("codes", "starts", "counts", "totals", "ways")
-FOLDED = ("counts", "totals", "ways")  # of these the whole text's column is kept, not the folds'
+ARRAYS = ("codes", "starts", "kept", "totals", "discounts")
+FOLDED = ("kept", "totals", "discounts")  # of these the whole text's column is kept, not the folds'
 
 
 def save_counting(folder: Path, model: CountingGPT) -> None:
@@ -69,8 +69,8 @@ def _check(levels: list[Level]) -> None:
     for level in levels:
         n = len(level.codes)
         if not (
-            len(level.starts) == n_contexts + 1 == len(level.totals) + 1 == len(level.ways) + 1
-            and len(level.counts) == n == level.starts[-1]
+            len(level.starts) == n_contexts + 1 == len(level.totals) + 1 == len(level.discounts) + 1
+            and len(level.kept) == n == level.starts[-1]
             and (np.diff(level.codes) > 0).all()
             and (np.diff(level.starts) >= 0).all()
         ):

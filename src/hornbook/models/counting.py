@@ -3,8 +3,8 @@
 A network that is shown counts of the very text it learns from finds the answer among them, and
 learns to trust them more than a new text deserves. So the text is cut into folds, and at each place
 the counts leave that place's own fold out: in training they are as good as they will be on text
-that was never counted. Shares are interpolated from the shortest context to the longest
-(Witten and Bell 1991, method C), as in `models.ngram`.
+that was never counted. Smoothed after Kneser and Ney (Chen and Goodman 1998, section 3): a shorter
+context counts after how many different tokens an n-gram stood, instead of how often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hornbook.models.ngram import Ints, checked
+from hornbook.models.ngram import Ints, checked, discounts
 
 Floats = NDArray[np.float32]
 SMALLEST = 1e-7  # a share below this is taken for this: its logarithm has to stay finite
@@ -26,15 +26,15 @@ class Level:
     """The n-grams of one order, M of them after K contexts, counted with each of F folds left out.
 
     codes: (M,) sorted, context * V + token. starts: (K + 1,) where each context's entries begin.
-    counts: (M, F + 1), the last column of the whole text; totals and ways: (K, F + 1), of a
-    context how often it was followed, and by how many different tokens.
+    kept: (M, F + 1) counts after discounting, the last column of the whole text. totals and
+    discounts: (K, F + 1) a context's counts, and what was taken from them for the shorter context.
     """
 
     codes: Ints
     starts: Ints
-    counts: Floats
+    kept: Floats
     totals: Floats
-    ways: Floats
+    discounts: Floats
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Counts:
     @property
     def whole(self) -> int:
         """The number of the fold that leaves nothing out: for text that was not counted."""
-        return self.levels[0].counts.shape[1] - 1
+        return self.levels[0].kept.shape[1] - 1
 
     def found(self, tokens: Ints, positions: Ints) -> list[Ints]:
         """The entries that end at each token, by level, -1 where unseen. (N,) -> each (N,).
@@ -78,15 +78,14 @@ class Counts:
         for order, (level, context) in enumerate(zip(self.levels, contexts, strict=True), 1):
             rows = np.flatnonzero(context >= 0)
             at, without = context[rows], fold[rows]
-            total, ways = level.totals[at, without], level.ways[at, without]
-            known = ways > 0
-            weight = 1 / np.where(known, total + ways, 1)
-            shares[rows] *= np.where(known, ways * weight, 1)[:, None]
+            total = level.totals[at, without]
+            weight = 1 / np.where(total > 0, total, 1)
+            shares[rows] *= np.where(total > 0, level.discounts[at, without] * weight, 1)[:, None]
             first, n_entries = level.starts[at], level.starts[at + 1] - level.starts[at]
             skip = np.repeat(first - (n_entries.cumsum() - n_entries), n_entries)
             entry = np.arange(n_entries.sum()) + skip  # of all rows' contexts, end to end
             row = np.repeat(np.arange(len(rows)), n_entries)
-            kept = level.counts[entry, without[row]] * weight[row]
+            kept = level.kept[entry, without[row]] * weight[row]
             shares[rows[row], level.codes[entry] % v] += kept
             if order in orders:
                 out[:, orders.index(order)] = np.log(np.maximum(shares, SMALLEST))
@@ -128,28 +127,48 @@ def count(tokens: np.ndarray, vocab_size: int, *, max_order: int = 7, n_folds: i
     before, n_contexts = np.zeros(n, np.int64), 1
     levels: list[Level] = []
     entries: list[NDArray[np.int32]] = []
-    for order in range(1, min(max_order, n) + 1):
+    waiting: tuple[Ints, Floats, int] | None = None  # the level below, until what stands before
+    for order in range(1, min(max_order, n) + 1):  # its n-grams is known
         some = slice(order - 1, None)  # the first n-gram of this order ends here
-        codes, entry = np.unique(before[some] * vocab_size + tokens[some], return_inverse=True)
-        levels.append(_level(codes, entry, fold[some], n_contexts, vocab_size, n_folds))
+        codes, first, entry = np.unique(
+            before[some] * vocab_size + tokens[some], return_index=True, return_inverse=True
+        )
+        counts = _counted(entry, fold[some], len(codes), n_folds)
+        if waiting is not None:
+            suffixes = entries[-1][first + order - 1]  # each n-gram without its first token
+            lefts = _after_how_many(suffixes, counts > 0, len(waiting[0]))
+            below = np.where(waiting[1] > 0, lefts.clip(1), 0)
+            levels.append(_level(waiting[0], below, waiting[2], vocab_size))
+        waiting = (codes, counts, n_contexts)
         found = np.full(n, -1, np.int32)
         found[some] = entry
         entries.append(found)
         before, n_contexts = np.append(-1, found[:-1]).astype(np.int64), len(codes)
+    assert waiting is not None
+    levels.append(_level(*waiting, vocab_size))
     return Counted(Counts(vocab_size, tuple(levels)), entries, n_folds)
 
 
-def _level(
-    codes: Ints, entry: Ints, fold: Ints, n_contexts: int, vocab_size: int, n_folds: int
-) -> Level:
-    inside = np.bincount(entry * n_folds + fold, minlength=len(codes) * n_folds)
-    inside = inside.reshape(len(codes), n_folds)
+def _counted(entry: Ints, fold: Ints, n_entries: int, n_folds: int) -> Floats:
+    """How often each n-gram occurs without each fold, and in all: (M, F + 1)."""
+    inside = np.bincount(entry * n_folds + fold, minlength=n_entries * n_folds)
+    inside = inside.reshape(n_entries, n_folds)
     whole = inside.sum(1, keepdims=True)
-    counts = np.concatenate([whole - inside, whole], 1).astype(np.float32)
+    return np.concatenate([whole - inside, whole], 1).astype(np.float32)
+
+
+def _after_how_many(suffixes: np.ndarray, present: np.ndarray, n_entries: int) -> Floats:
+    """Of each n-gram, how many longer ones end in it, by fold: (n_entries, F + 1)."""
+    columns = [np.bincount(suffixes[column], minlength=n_entries) for column in present.T]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def _level(codes: Ints, counts: Floats, n_contexts: int, vocab_size: int) -> Level:
+    """Take a fixed discount from counts of 1, of 2 and of more (Chen and Goodman, equation 26)."""
+    taken = np.append(0, discounts(counts[:, -1]))[np.minimum(counts, 3).astype(np.int8)]
     starts = np.searchsorted(codes, np.arange(n_contexts + 1) * vocab_size)
-    return Level(
-        codes, starts, counts, _by_context(counts, starts), _by_context(counts > 0, starts)
-    )
+    totals, given = _by_context(counts, starts), _by_context(taken, starts)
+    return Level(codes, starts, (counts - taken).astype(np.float32), totals, given)
 
 
 def _by_context(values: np.ndarray, starts: Ints) -> Floats:

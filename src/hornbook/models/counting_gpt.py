@@ -58,8 +58,8 @@ class CountingGPT(nn.Module):
         self.gate = nn.Linear(config.trunk.d_model, len(config.orders))
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
-        with torch.no_grad():  # at first the middle order's opinion, and nothing else
-            self.gate.bias[len(config.orders) // 2] = 1.0
+        with torch.no_grad():  # at first the longest order's opinion, and nothing else
+            self.gate.bias[-1] = 1.0
 
     def forward(self, tokens: Tensor, layout: Layout, evidence: Tensor | None = None) -> Tensor:
         """evidence: (..., K, V) log-shares, in training those of `Counted.evidence`; looked up in

@@ -59,16 +59,21 @@ def _witten_bell(counts: Ints, starts: Ints) -> tuple[Floats, Floats]:
 
 
 def _kneser_ney(counts: Ints, starts: Ints) -> tuple[Floats, Floats]:
-    """Take a fixed discount from counts of 1, of 2 and of more (Chen and Goodman, equation 26)."""
-    n1, n2, n3, n4 = (max(1, int((counts == n).sum())) for n in (1, 2, 3, 4))
-    y = n1 / (n1 + 2 * n2)
-    discounts = np.array([1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
-    # Their estimates go wild where few n-grams are rare, as with single characters.
-    taken = discounts.clip([0.05, 0.1, 0.15], [0.95, 1.9, 2.85])[np.minimum(counts, 3) - 1]
+    """Take a fixed discount from counts of 1, of 2 and of more."""
+    taken = discounts(counts)[np.minimum(counts, 3) - 1]
     ways = np.diff(starts)
     total = np.maximum(1, _sums(counts, starts))
     kept = (counts - taken) / np.repeat(total, ways)
     return kept, np.where(ways > 0, _sums(taken, starts) / total, 1.0)
+
+
+def discounts(counts: np.ndarray) -> Floats:
+    """What to take from counts of 1, of 2 and of more (Chen and Goodman, equation 26): (3,)."""
+    n1, n2, n3, n4 = (max(1, int((counts == n).sum())) for n in (1, 2, 3, 4))
+    y = n1 / (n1 + 2 * n2)
+    taken = np.array([1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+    # Their estimates go wild where few n-grams are rare, as with single characters.
+    return taken.clip([0.05, 0.1, 0.15], [0.95, 1.9, 2.85])
 
 
 def _sums(values: np.ndarray, starts: Ints) -> np.ndarray:

@@ -27,7 +27,7 @@ class Asked(Settings):
     text: str | None = None  # the column of a table
     tokenizer: str | None = None  # an algorithm's name, `gpt2`, or a folder
     vocab_size: int | None = Field(None, ge=2)
-    depth: int = Field(4, ge=1, le=96)
+    depth: int | None = Field(None, ge=1, le=96)  # the dial; by the length of the run when None
     preset: str | None = None
     d_model: int | None = Field(None, ge=1)
     n_heads: int | None = Field(None, ge=1)
@@ -72,6 +72,7 @@ class Resolved(Asked):
 
     tokenizer: str
     vocab_size: int
+    depth: int
     d_model: int
     n_heads: int
     n_layers: int
@@ -91,15 +92,18 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
     The width is 64 a layer (Kaplan et al. 2020: the ratio hardly matters between 32 and 128), a
     head 64 wide. Raises ConfigError when widths don't divide or the text is too short.
     """
-    n_layers = asked.n_layers or asked.depth
-    d_model = asked.d_model or 64 * asked.depth
+    length = {"time": 120.0} if _no_length(asked) else {}
+    depth = asked.depth or _depth(length.get("time", asked.time))
+    n_layers = asked.n_layers or depth
+    d_model = asked.d_model or 64 * depth
     n_heads = asked.n_heads or _heads(d_model)
     context = asked.context_length or _context(n_tokens, vocab_size)
-    batch = asked.batch_size or max(1, 4096 // context)
+    batch = asked.batch_size or max(1, 2048 // context)
     muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
     narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
     decided: dict[str, Any] = {
         "tokenizer": tokenizer,
+        "depth": depth,
         "vocab_size": vocab_size,
         "n_layers": n_layers,
         "d_model": d_model,
@@ -108,21 +112,30 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
         "batch_size": batch,
         "micro_batch_size": asked.micro_batch_size or batch,
         "optimizer": "muon" if muon else "adamw",
-        "lr": asked.lr or (0.02 if muon else 1e-3 * narrow),
+        "lr": asked.lr or _rate(asked.family, muon) * (1.0 if muon else narrow),
         "lr_embedding": asked.lr_embedding or (0.01 if muon else 1e-3) * narrow,
         "lr_head": asked.lr_head or (0.003 if muon else 1e-3) * narrow,
         "weight_decay": 0.1 if asked.weight_decay is None else asked.weight_decay,
     }
-    if asked.time is None and asked.steps is None and asked.epochs is None:
-        decided["time"] = 120.0
     _check(d_model, n_heads, batch, decided["micro_batch_size"])
-    return settings_from(Resolved, **(asked.model_dump() | decided))
+    return settings_from(Resolved, **(asked.model_dump() | decided | length))
 
 
 def derived(asked: Asked, resolved: Resolved) -> dict[str, str | int | float | bool | None]:
     """What the dial decided: the values that nobody gave."""
     given = {name for name, value in asked.model_dump().items() if value is not None}
     return {k: v for k, v in resolved.model_dump().items() if k not in given and v is not None}
+
+
+def _no_length(asked: Asked) -> bool:
+    return asked.time is None and asked.steps is None and asked.epochs is None
+
+
+def _depth(seconds: float | None) -> int:
+    """A short run wants many small steps: measured on two cores, experiments/LOG.md."""
+    if seconds is None or seconds > 600:
+        return 4
+    return 2 if seconds < 60 else 3
 
 
 def _heads(d_model: int) -> int:
@@ -137,6 +150,11 @@ def _context(n_tokens: int, vocab_size: int) -> int:
     """128 characters or 256 pieces of words, fewer where the text is short."""
     usual = 128 if vocab_size < 512 else 256
     return max(1, min(usual, 2 ** int(math.log2(max(2, n_tokens // 4)))))
+
+
+def _rate(family: str, muon: bool) -> float:
+    """The usual peak rate of a matrix; large for the bigram's table, whose rows are rarely read."""
+    return 0.02 if muon else 0.03 if family == "bigram" else 1e-3
 
 
 def _usual_optimizer(family: str) -> OptimizerName:

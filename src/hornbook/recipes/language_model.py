@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from hornbook.data.packing import Tokens, beginning
+from hornbook.data.packing import Tokens, beginning, from_all_over
 from hornbook.data.windows import Windows
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
 from hornbook.generation.generate import generate
@@ -26,6 +27,7 @@ from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.training.accelerator import make_accelerator, spread, start_trackers
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.loop import train_steps
+from hornbook.training.memory import return_freed_memory
 from hornbook.training.recomputation import recomputed
 from hornbook.training.sanity import Memorised, Trial, memorise
 from hornbook.training.schedules import Clock, Schedule, cosine, linear, warm_up_stable_decay
@@ -109,7 +111,10 @@ class Training:
     def run(self, listener: Listener) -> RunStatus:
         """Train until time, steps or patience are up; returns why it ended."""
         start_trackers(self.accelerator, self.folder.name, _plain(self.settings))
-        saving = recomputed if self.settings.gradient_checkpointing else nullcontext
+        saving: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext
+        if self.settings.gradient_checkpointing:
+            return_freed_memory()
+            saving = recomputed
         with saving(self.objective.model):
             status = self._run(listener)
         self.accelerator.end_training()
@@ -148,7 +153,8 @@ class Training:
             progress.tokens += settings.batch_size * settings.context_length
             progress.seconds = time.monotonic() - began
             share = max(0.1, 2 / (progress.step + 1))
-            progress.recent_loss += share * (step.loss - progress.recent_loss)
+            if not step.refused:
+                progress.recent_loss += share * (step.loss - progress.recent_loss)
             listener.hear(
                 StepRecord(
                     step=progress.step,
@@ -200,7 +206,7 @@ class Training:
         progress = self.progress
         tokens = self.prepared.validation
         if not whole and self.sampled:
-            tokens = beginning(tokens, SAMPLED)
+            tokens = from_all_over(tokens, SAMPLED)
         loss, n_targets = mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))
         progress.last_loss, progress.evaluated_at = loss, progress.step
         if progress.best_loss is None or loss < progress.best_loss:
@@ -252,6 +258,16 @@ class Training:
         best = best_checkpoint(self.folder / "checkpoints")
         if best is not None:
             best.load_into(self.objective.model)
+
+    def whole(self) -> Objective:
+        """The model in one piece: where processes hold parts of it, read from a checkpoint."""
+        if not self.settings.sharded or self.accelerator.num_processes == 1:
+            return self.objective
+        objective = build(self.settings, self.prepared, "cpu")
+        kept = best_checkpoint(self.folder / "checkpoints")
+        if kept is not None:
+            kept.load_into(objective.model)
+        return objective
 
     def n_steps(self) -> int | None:
         """The length of the run in steps, where it is not sized by time."""

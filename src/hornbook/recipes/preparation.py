@@ -10,11 +10,11 @@ from hornbook.data.packing import TokenArray, pack_corpus
 from hornbook.data.shards import MANIFEST, TokenShards
 from hornbook.errors import ConfigError, DataError
 from hornbook.recipes.dial import Asked
+from hornbook.text.builtin import open_tokenizer
 from hornbook.text.tokenizer import Tokenizer
-from hornbook.text.train import train_tokenizer
+from hornbook.text.train import ALGORITHMS, train_tokenizer
 
 SMALL = 3_000_000  # bytes; below, characters leave more steps to learn from than pieces of words
-USUAL_SIZE = {"character": 65_536}  # all there are; others: 8,192 pieces
 SHARDED = "as sharded"  # the name of a tokenizer that came with token files
 LARGEST = 2_000_000_000  # bytes of text that are tokenized into memory
 
@@ -63,18 +63,19 @@ def _from_shards(asked: Asked, folder: Path) -> Prepared:
 
 
 def open_or_train(name: str, corpus: Corpus, vocab_size: int | None) -> Tokenizer:
-    """A tokenizer by the name of its algorithm (trained on the training part), or from a folder."""
-    path = Path(name).expanduser()
-    if path.exists():
-        if vocab_size:
-            raise ConfigError(
-                f"the vocabulary of {path} has its size already", hint="Leave --vocab-size out."
-            )
-        return Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)
-    return train_tokenizer(name, corpus.train, vocab_size or USUAL_SIZE.get(name, 8192))
+    """Train an algorithm on the training part; or open a folder, or one known by name."""
+    if name in ALGORITHMS:
+        return train_tokenizer(name, corpus.train, vocab_size)
+    if vocab_size:
+        raise ConfigError(
+            f"the vocabulary of {name} has its size already", hint="Leave --vocab-size out."
+        )
+    return open_tokenizer(name)
 
 
 def _usual(asked: Asked, corpus: Corpus) -> str:
     if asked.family in {"bert", "modern-bert"}:
         return "wordpiece"
+    if asked.counting:  # which takes a small vocabulary
+        return "character"
     return "character" if (corpus.n_bytes or SMALL) < SMALL else "bpe"

@@ -19,12 +19,14 @@ import yaml
 
 from hornbook import bundle, files, runs
 from hornbook.config import settings_from
+from hornbook.data.windows import check_length
 from hornbook.errors import ConfigError, StudyError
 from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
 from hornbook.models.presets import count_parameters
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
-from hornbook.recipes.families import PAGES, architecture
+from hornbook.recipes.families import ENCODERS, PAGES, architecture
+from hornbook.recipes.language_model import Listener as Hearing
 from hornbook.recipes.language_model import Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
 from hornbook.recipes.referees import referees
@@ -38,16 +40,22 @@ from hornbook.records import (
     StepRecord,
 )
 from hornbook.text.tokenizer import Tokenizer
+from hornbook.training.accelerator import place
 from hornbook.training.emissions import Energy, metered
 
 
-class Listener(Protocol):
+class Listener(Hearing, Protocol):
     """Who is told: the plan, each step and evaluation, the end."""
 
     def begin(self, plan: PlanRecord) -> None: ...
+    def end(self, summary: RunSummary) -> None: ...
+
+
+class Unheard:
+    """For the processes beside the first."""
+
     def hear(self, step: StepRecord) -> None: ...
     def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
-    def end(self, summary: RunSummary) -> None: ...
 
 
 @dataclass
@@ -79,6 +87,7 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
         n_tokens=len(prepared.train),
         tokenizer=prepared.name,
     )
+    check_length(len(prepared.train), settings.context_length)
     return prepared, settings
 
 
@@ -120,9 +129,16 @@ class Session:
     def folder(self) -> Path:
         return self.training.folder
 
-    def carry_out(self, listener: Listener, *, command: str) -> RunSummary:
-        """Run to the end, keep the best model, sum up; an interrupted run is summed up too."""
+    def carry_out(self, listener: Listener, *, command: str) -> RunSummary | None:
+        """Run to the end, keep the best model, sum up; an interrupted run is summed up too.
+
+        Of several processes the first writes and gives the summary, the others give None.
+        """
         training, prepared = self.training, self.training.prepared
+        if place()[0]:
+            if training.run(Unheard()) != "interrupted":
+                self._take_best(Unheard())
+            return None
         with runs.locked(self.folder):
             started, before = runs.now(), _peak_bytes()
             written = Written(self.folder / "metrics.jsonl", listener)
@@ -130,15 +146,18 @@ class Session:
                 status = training.run(written)
             peak_bytes = _peak_bytes() - before
             if status != "interrupted":
-                training.take_best()
-                if training.sampled:
-                    written.hear_evaluation(training.evaluate(whole=True))
-            with files.atomic_folder(self.folder / "model") as place:
-                bundle.save(place, training.objective.saved, prepared.tokenizer)
+                self._take_best(written)
+            with files.atomic_folder(self.folder / "model") as inside:
+                bundle.save(inside, training.whole().saved, prepared.tokenizer)
             summary = self._summary(status, started, command, peak_bytes, energy)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
         return summary
+
+    def _take_best(self, listener: Hearing) -> None:
+        self.training.take_best()
+        if self.training.sampled:
+            listener.hear_evaluation(self.training.evaluate(whole=True))
 
     def metrics(self) -> Metrics:
         """All that was written on the way."""
@@ -154,7 +173,9 @@ class Session:
             counted = referees(prepared.train, prepared.validation, settings.vocab_size)
         # The last line is of the kept model on the whole text, or the best one if that was whole.
         looks = metrics.evaluations
-        best = looks[-1] if training.sampled and looks else _best(looks)
+        whole_last = training.sampled and status != "interrupted"
+        best = looks[-1] if whole_last and looks else _best(looks)
+        sampled = looks[:-1] if whole_last else looks
         return RunSummary(
             model=settings.family + (" on counts" if settings.counting else ""),
             n_parameters=count_parameters(training.objective.model),
@@ -180,7 +201,7 @@ class Session:
                 peak_bytes=peak_bytes,
             ),
             reading=read_curves(
-                metrics,
+                metrics.model_copy(update={"evaluations": sampled}),
                 vocab_size=settings.vocab_size,
                 counting=min((r.loss for r in counted), default=None),
             ),
@@ -215,8 +236,11 @@ def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
 
     Raises StudyError when the folder holds something, ConfigError when the plan does not fit.
     """
+    number, n_processes = place()
+    if n_processes > 1:
+        _check_for_several(asked, out)
     folder = out or runs.default_folder(f"{asked.family}-{Path(asked.data).stem}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not number and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(
             f"{folder} is not empty",
             hint=f"Choose another --out, or go on with it: --resume {folder}",
@@ -227,6 +251,8 @@ def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
         raise ConfigError(plan.verdict, hint="What would fit: " + "; ".join(plan.changes))
     listener.begin(plan)
     training = Training(settings, prepared, folder)
+    if number:
+        return Session(training, plan, {})
     folder.mkdir(parents=True, exist_ok=True)
     prepared.tokenizer.save(folder / "tokenizer.json")
     write_settings(folder / "config.yaml", settings)
@@ -270,6 +296,25 @@ def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
 def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:
     known = [look for look in looks if look.validation_loss is not None]
     return min(known, key=lambda look: look.validation_loss or 0.0, default=None)
+
+
+def _check_for_several(asked: Asked, out: Path | None) -> None:
+    """What several processes have to agree about, they must be told."""
+    if out is None:
+        raise ConfigError(
+            "several processes need one folder", hint="Name it with --out, on a disk all can read."
+        )
+    if asked.steps is None and asked.epochs is None:
+        raise ConfigError(
+            "several processes end together only after a number of steps",
+            hint="Give --steps or --epochs: their clocks differ.",
+        )
+    unready = {"wordpiece", "unigram"} | ({None} if asked.family in ENCODERS else set())
+    if asked.tokenizer in unready:
+        raise ConfigError(
+            "each process would train a tokenizer of its own",
+            hint="Train it first, hornbook tokenizer train; then --tokenizer DIR.",
+        )
 
 
 def write_settings(path: Path, settings: Resolved) -> None:

@@ -6,6 +6,7 @@ the model trained by all of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def make_accelerator(
         project_dir=folder,
         kwargs_handlers=[GradScalerKwargs(init_scale=FIRST_LOSS_SCALE)],
     )
+
+
+def place() -> tuple[int, int]:
+    """This process's number and how many there are, as the launcher says; (0, 1) without one."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def start_trackers(

@@ -1,0 +1,127 @@
+"""hornbook train and generate, as a person types them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from hornbook.cli.main import app
+from hornbook.errors import ConfigError, DataError, StudyError
+
+TINY = ["--depth", "1", "--context", "16", "--set", "d_model=16", "--set", "batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "song.txt"
+    path.write_text("".join(f"{i} green bottles, hanging on the wall.\n" for i in range(120)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    hornbook("train", "gpt", "--data", text, *TINY, "--steps", 20, "--out", folder, "--quiet")
+    return folder
+
+
+def hornbook(*words, **options):
+    result = CliRunner().invoke(app, [str(w) for w in words], **options)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_train_prints_the_loss_beside_counting_and_leaves_a_report(text, tmp_path):
+    told = hornbook("train", "gpt", "--data", text, *TINY, "--steps", 20, "--out", tmp_path / "r")
+    assert told.exit_code == 0
+    for words in ("2-gram, Witten-Bell", "bits per byte", "report.html", "finished after"):
+        assert words in told.stdout
+    assert "parameters" in told.stderr and "evaluation at step" in told.stderr
+    assert "<html" in (tmp_path / "r" / "report.html").read_text()
+    assert (tmp_path / "r" / "emissions.csv").is_file()
+
+
+def test_json_is_json_and_nothing_else(text, tmp_path):
+    told = hornbook(
+        "train", "gpt", "--data", text, *TINY, "--steps", 5, "--out", tmp_path / "r", "--json"
+    )
+    assert json.loads(told.stdout)["n_steps"] == 5
+
+
+def test_a_dry_run_shows_every_decided_value_and_makes_nothing(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = hornbook("train", "gpt", "--data", text, *TINY, "--dry-run")
+    for words in ("lr_embedding", "n_heads", "parameters", "peak memory"):
+        assert words in told.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_uses_the_trained_weights(run):
+    one, same, other = (
+        hornbook("generate", run, "3 green", "-n", 20, "--seed", seed).stdout for seed in (7, 7, 8)
+    )
+    assert one == same != other and one.startswith("3 green")
+    told = hornbook("generate", run, "3 green", "-n", 20, "--temperature", 0, "--json")
+    assert json.loads(told.stdout)["prompt"] == "3 green"
+
+
+def test_an_unknown_character_is_said_and_not_fatal(run):
+    told = hornbook("generate", run, "3 groß€", "-n", 5)
+    assert told.exit_code == 0 and "ß €" in told.stderr
+
+
+def test_ngram_prints_each_order(text):
+    told = hornbook("train", "ngram", "--data", text, "--json", "--set", "order=3")
+    rows = json.loads(told.stdout)
+    assert [row["order"] for row in rows] == [1, 2, 3]
+    assert rows[0]["loss"] > rows[2]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "says"),
+    [
+        ([], ConfigError, "what to train on"),
+        (["gpt", "--data", "sherlok"], Exception, "sherlock"),
+        (["gpz", "--data", "TEXT"], ConfigError, "family"),
+        (["gpt", "--data", "TEXT", "--set", "lr"], ConfigError, "name=value"),
+        (["gpt", "--data", "TEXT", "--set", "widht=3"], ConfigError, "widht"),
+        (["gpt", "--data", "TEXT", "--time", "5 parsecs"], ConfigError, "time"),
+        (["gpt", "--data", "TEXT", "--time", "5s", "--steps", "3"], ConfigError, "give one"),
+        (["gpt2", "--data", "TEXT", "--counting"], ConfigError, "counting"),
+        (["gpt", "--data", "TEXT", "--preset", "bert-base"], ConfigError, "bert-base"),
+        (["gpt", "--data", "TEXT", "--context", "100000"], DataError, "fewer than one window"),
+        (["--resume", "RUN"], StudyError, "finished"),
+        (["--resume", "RUN", "--dry-run"], ConfigError, "new run"),
+    ],
+)
+def test_mistakes_are_told_in_words(words, kind, says, text, run):
+    words = [str({"TEXT": text, "RUN": run}.get(word, word)) for word in words]
+    with pytest.raises(kind, match=says):
+        hornbook("train", *words)
+
+
+def test_ctrl_c_keeps_everything_and_resume_goes_on(text, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "hornbook.cli.main", "train", "gpt", "--data", str(text)]
+    command += [*TINY, "--steps", "100000", "--out", str(folder)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        metrics = folder / "metrics.jsonl"
+        while not (metrics.is_file() and metrics.stat().st_size > 500):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    told = (tmp_path / "log").read_text()
+    assert "Traceback" not in told and f"--resume {folder}" in told
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "interrupted" and summary["n_steps"] > 0
+    assert hornbook("generate", folder, "3 green", "-n", 5).exit_code == 0
