@@ -125,3 +125,22 @@ def test_ctrl_c_keeps_everything_and_resume_goes_on(text, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "interrupted" and summary["n_steps"] > 0
     assert hornbook("generate", folder, "3 green", "-n", 5).exit_code == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_two_processes_train_the_run_of_one(text, tmp_path, sharded):
+    options = [*TINY, "--steps", "12", "--set", f"sharded={sharded}"]
+    hornbook("train", "gpt", "--data", text, *options, "--out", tmp_path / "one", "--quiet")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "29611", "-m", "hornbook.cli.main", "train", "gpt"]
+    command += ["--data", str(text), *options, "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    losses = []
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line) for line in lines if '"kind":"step"' in line]
+        losses.append([step["loss"] for step in steps])
+    assert len(losses[0]) == 12 and losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert hornbook("generate", tmp_path / "two", "3 green", "-n", 5).exit_code == 0
