@@ -33,6 +33,9 @@ def settings_from(kind: type[S], **values: Any) -> S:
             if problem["type"] == "extra_forbidden":
                 problems.append(f"there is no setting named '{name}'")
                 hints.append(nearest(name, kind.model_fields))
+            elif not name:  # of several settings together
+                problems.append(problem["msg"].removeprefix("Value error, "))
+                hints.append("Change one of them.")
             else:
                 message = problem["msg"].removeprefix("Value error, ")
                 problems.append(f"{name}: {message} (it is {problem['input']!r})")

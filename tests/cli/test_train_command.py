@@ -77,6 +77,13 @@ def test_an_unknown_character_is_said_and_not_fatal(run):
     assert told.exit_code == 0 and "ß €" in told.stderr
 
 
+def test_an_encoder_is_not_asked_to_write(text, tmp_path):
+    options = ["--steps", 2, "--vocab-size", 200, "--out", tmp_path / "bert", "--quiet"]
+    hornbook("train", "bert", "--data", text, *TINY, *options)
+    with pytest.raises(ConfigError, match="doesn't write"):
+        hornbook("generate", tmp_path / "bert", "3 green")
+
+
 def test_ngram_prints_each_order(text):
     told = hornbook("train", "ngram", "--data", text, "--json", "--set", "order=3")
     rows = json.loads(told.stdout)

@@ -164,3 +164,47 @@ def test_the_dial_decides_what_is_left_open_and_says_so():
     assert settings.lr == 0.5
     decided = derived(asked, settings)
     assert decided["d_model"] == 384 and "lr" not in decided and "depth" not in decided
+
+
+def test_a_run_on_shards_is_resumed_and_repeated(text, tmp_path):
+    from hornbook.data.corpus import open_corpus
+    from hornbook.data.shard_writer import shard_corpus
+    from hornbook.text.train import train_tokenizer
+
+    corpus = open_corpus(str(text))
+    shard_corpus(corpus, tmp_path / "shards", train_tokenizer("character", corpus.train))
+    run(tmp_path / "shards", tmp_path / "run", stop_after=5)
+    assert resume(tmp_path / "run").status == "finished"
+    run(tmp_path / "shards", tmp_path / "whole")
+    config = training_run.asked_for({}, tmp_path / "run" / "config.yaml")
+    again = training_run.open_new(config, tmp_path / "again", Quiet())
+    again.carry_out(Quiet(), command="")
+    sums = {sha256(tmp_path / n / "model/model.safetensors") for n in ("run", "whole", "again")}
+    assert len(sums) == 1
+
+
+def test_a_config_repeats_and_refuses_what_it_has_decided(text, tmp_path):
+    run(text, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    assert training_run.asked_for({"time": "9s"}, config).steps is None
+    with pytest.raises(ConfigError, match="depth would change"):
+        training_run.asked_for({"depth": 8}, config)
+
+
+def test_a_preset_brings_all_its_sizes_and_says_when_others_are_asked():
+    asked = settings_from(Asked, data="x", family="gpt2", preset="gpt2")
+    settings = resolve(asked, vocab_size=50257, n_tokens=10**7, tokenizer="gpt2")
+    assert (settings.n_layers, settings.d_model, settings.context_length) == (12, 768, 1024)
+    other = settings_from(Asked, data="x", family="gpt2", preset="gpt2", d_model=64)
+    with pytest.raises(ConfigError, match="d_model 768, not 64"):
+        resolve(other, vocab_size=50257, n_tokens=10**7, tokenizer="gpt2")
+
+
+def test_the_last_word_is_of_the_kept_model_on_the_whole_text(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("hornbook.recipes.language_model.SAMPLED", 160)
+    summary = run(text, tmp_path / "run", evaluations=3)
+    metrics = Metrics.from_lines((tmp_path / "run/metrics.jsonl").read_text())
+    assert metrics.final is not None and metrics.final.step == summary.best_step
+    assert summary.best_validation_loss == metrics.final.validation_loss
+    assert len(metrics.evaluations) >= 3, "the looks on the way stay as they were"
+    assert not any(look.final for look in metrics.evaluations)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hornbook.text.tokenizer import Tokenizer
 
 
+# What config.json calls the families that continue a text.
+WRITERS = {"hornbook-bigram", "hornbook-counting-gpt", "gpt2", "nanochat", "llama"}
+
+
 def command(
     model: Annotated[Path, typer.Argument(help="A training run's folder, or a model's.")],
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads standard input.")],
@@ -50,13 +54,13 @@ def command(
     transforms += [sampling.top_p(top_p)] if top_p is not None else []
     transforms += [sampling.min_p(min_p)] if min_p is not None else []
     opened = bundle.load(model)
-    if not hasattr(opened.model, "logits"):
+    if opened.family not in WRITERS:
         raise ConfigError(
             f"{model} is a {opened.family}, which doesn't write text",
             hint="Name a decoder: gpt, gpt2, llama, bigram.",
         )
     text = sys.stdin.read() if prompt == "-" else prompt
-    tokens = opened.tokenizer.encode([text], max_tokens=len(text) + 8, special=False)[0]
+    tokens = opened.tokenizer.encode([text], special=False)[0]
     say_unknown(text, tokens, opened.tokenizer)
     pieces = text_pieces(
         generate(

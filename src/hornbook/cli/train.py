@@ -133,7 +133,7 @@ def command(
     }
     given = {name: value for name, value in given.items() if value is not None}
     words = shlex.join(["hornbook", *sys.argv[1:]])
-    if family == "ngram":
+    if family == "ngram" and data:
         training_tables.show_ngram(given, out, as_json)
         return
     if resume is None and not (data or config):
@@ -154,6 +154,8 @@ def command(
             session = training_run.reopen(resume, view, given)
         else:
             session = training_run.open_new(asked, out, view)
+            if first and not quiet:
+                training_tables.show_beginning(session)
         if sanity:
             found = session.training.memorise()
             print(f"one batch is learnt by heart in {found.n_steps} steps", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from hornbook.records import RunSummary
 if TYPE_CHECKING:
     from hornbook.recipes.dial import Asked
     from hornbook.recipes.preparation import Prepared
+    from hornbook.recipes.training_run import Session
 
 
 def show_plan(asked: Asked, as_json: bool) -> None:
@@ -33,6 +36,13 @@ def show_plan(asked: Asked, as_json: bool) -> None:
     show_decided(derived(asked, settings))
     for line in plan_lines(plan):
         print(line)
+
+
+def show_beginning(session: Session) -> None:
+    """What is trained on, and every value that the dial decided; on standard error."""
+    with redirect_stdout(sys.stderr):
+        show_corpus(session.training.prepared)
+        show_decided(session.decided)
 
 
 def show_corpus(prepared: Prepared) -> None:

@@ -39,6 +39,15 @@ class CountingGPTConfig:
         return self.trunk.context_length
 
 
+def check_vocabulary(vocab_size: int) -> None:
+    """Raise ConfigError where evidence of every token at every place would be too much."""
+    if vocab_size > LARGEST_VOCABULARY:
+        raise ConfigError(
+            f"counting at each place takes a small vocabulary, not {vocab_size:,}",
+            hint=f"At most {LARGEST_VOCABULARY:,}; use characters, or leave the counts out.",
+        )
+
+
 class CountingGPT(nn.Module):
     """Token ids (...) -> hidden states with the evidence behind them (..., E + K * V).
 
@@ -47,11 +56,7 @@ class CountingGPT(nn.Module):
 
     def __init__(self, config: CountingGPTConfig, counts: Counts) -> None:
         super().__init__()
-        if config.vocab_size > LARGEST_VOCABULARY:
-            raise ConfigError(
-                f"counting at each place takes a small vocabulary, not {config.vocab_size:,}",
-                hint=f"At most {LARGEST_VOCABULARY:,}; use characters, or leave the counts out.",
-            )
+        check_vocabulary(config.vocab_size)
         self.config = config
         self.counts = counts
         self.trunk = ModernGPT(config.trunk)

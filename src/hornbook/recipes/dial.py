@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from hornbook.config import Seconds, Settings, settings_from
 from hornbook.errors import ConfigError
+from hornbook.models.presets import preset
 
 Family = Literal["bigram", "gpt", "gpt2", "llama", "bert", "modern-bert"]
 Decay = Literal["linear", "cosine", "warm-up-stable-decay"]
@@ -94,10 +95,13 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
     """
     length = {"time": 120.0} if _no_length(asked) else {}
     depth = asked.depth or _depth(length.get("time", asked.time))
-    n_layers = asked.n_layers or depth
-    d_model = asked.d_model or 64 * depth
-    n_heads = asked.n_heads or _heads(d_model)
-    context = asked.context_length or _context(n_tokens, vocab_size)
+    published = _published(asked)
+    n_layers = published.get("n_layers") or asked.n_layers or depth
+    d_model = published.get("d_model") or asked.d_model or 64 * depth
+    n_heads = published.get("n_heads") or asked.n_heads or _heads(d_model)
+    context = (
+        asked.context_length or published.get("context_length") or _context(n_tokens, vocab_size)
+    )
     batch = asked.batch_size or max(1, 2048 // context)
     muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
     narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
@@ -125,6 +129,23 @@ def derived(asked: Asked, resolved: Resolved) -> dict[str, str | int | float | b
     """What the dial decided: the values that nobody gave."""
     given = {name for name, value in asked.model_dump().items() if value is not None}
     return {k: v for k, v in resolved.model_dump().items() if k not in given and v is not None}
+
+
+def _published(asked: Asked) -> dict[str, int]:
+    """The sizes of the preset, none without one. Raises ConfigError for other sizes beside it."""
+    if asked.preset is None:
+        return {}
+    config = preset(asked.preset)[1]
+    names = ("n_layers", "d_model", "n_heads", "context_length")
+    sizes = {name: getattr(config, name) for name in names}
+    for name in names[:3]:
+        given = getattr(asked, name)
+        if given not in (None, sizes[name]):
+            raise ConfigError(
+                f"the preset {asked.preset} has {name} {sizes[name]}, not {given}",
+                hint="Leave one of them out.",
+            )
+    return sizes
 
 
 def _no_length(asked: Asked) -> bool:

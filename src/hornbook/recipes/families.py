@@ -86,7 +86,7 @@ def architecture(settings: Resolved) -> Any:
         family, config = preset(settings.preset)
         if family != page:
             raise ConfigError(
-                f"the preset {settings.preset} is a {family}, not a {settings.family}",
+                f"the preset {settings.preset} is of '{_named(family)}', not '{settings.family}'",
                 hint=f"Train the family '{_named(family)}' with it.",
             )
         sizes = {f.name: getattr(config, f.name) for f in fields(config)}
@@ -166,6 +166,9 @@ def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved)
     def scale(name: str) -> float:
         return settings.lr_head / settings.lr_embedding if "head." in name else 1.0
 
+    def inside(name: str) -> bool:
+        return "blocks." in name or "table." in name
+
     named = list(model.named_parameters())
     if settings.optimizer == "muon":
         return muon_and_adamw(
@@ -175,7 +178,12 @@ def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved)
             lr=factor * settings.lr_embedding,
             lr_scale=scale,
         )
-    groups = decay_groups(named, lr=factor * settings.lr, weight_decay=settings.weight_decay)
+    groups = decay_groups(
+        named,
+        lr=factor * settings.lr_embedding,
+        weight_decay=settings.weight_decay,
+        lr_scale=lambda name: settings.lr / settings.lr_embedding if inside(name) else scale(name),
+    )
     return adamw(groups, betas=(0.9, 0.95))
 
 

@@ -201,29 +201,45 @@ class Training:
         self._looked = time.monotonic()
         self._looking = self._looked - began
 
-    def evaluate(self, *, whole: bool = False) -> EvaluationRecord:
-        """The loss on a fixed sample of the validation text, or on all of it; a sample of text."""
-        progress = self.progress
-        tokens = self.prepared.validation
-        if not whole and self.sampled:
+    def evaluate(self) -> EvaluationRecord:
+        """The loss on a sample of the validation text (on all of it where it is short)."""
+        progress, tokens = self.progress, self.prepared.validation
+        if self.sampled:
             tokens = from_all_over(tokens, SAMPLED)
-        loss, n_targets = mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))
+        loss = self._loss(tokens)
         progress.last_loss, progress.evaluated_at = loss, progress.step
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.n_worse = loss, progress.step, 0
         else:
             progress.n_worse += 1
-        share = len(tokens) / len(self.prepared.validation)
+        # On counts the two are not alike: training leaves a fold of them out.
+        train_loss = None if self.settings.counting else progress.recent_loss
+        return self._record(loss, len(tokens), progress.step, train_loss)
+
+    def evaluate_kept(self) -> EvaluationRecord:
+        """The loss of the best weights, which the model now has, on the whole validation text."""
+        tokens = self.prepared.validation
+        step = self.progress.best_step or self.progress.step
+        record = self._record(self._loss(tokens), len(tokens), step, None)
+        return record.model_copy(update={"final": True})
+
+    def _loss(self, tokens: Tokens) -> float:
+        return mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))[0]
+
+    def _record(
+        self, loss: float, n_tokens: int, step: int, train_loss: float | None
+    ) -> EvaluationRecord:
+        whole = self.prepared.validation
         # Hidden tokens are guessed from both sides: their loss says nothing about bytes.
-        n_bytes = share * self.prepared.validation.n_bytes if self.objective.writes else 0
+        n_bytes = n_tokens / len(whole) * whole.n_bytes if self.objective.writes else 0
         return EvaluationRecord(
-            step=progress.step,
-            tokens=progress.tokens,
-            seconds=progress.seconds,
-            # On counts the two are not alike: training leaves a fold of them out.
-            train_loss=None if self.settings.counting else progress.recent_loss,
+            step=step,
+            tokens=self.progress.tokens,
+            seconds=self.progress.seconds,
+            train_loss=train_loss,
             validation_loss=loss,
-            bits_per_byte=bits_per_byte(loss, n_targets, round(n_bytes)),
+            # Of all tokens, as counting's: the first of a document, which is not guessed, too.
+            bits_per_byte=bits_per_byte(loss, n_tokens, round(n_bytes)),
             sample=self.sample(),
         )
 

@@ -51,10 +51,10 @@ def prepare(asked: Asked, *, tokenizer: Tokenizer | None = None) -> Prepared:
 
 def _from_shards(asked: Asked, folder: Path) -> Prepared:
     """Token files that `hornbook data shard` wrote, with the tokenizer that wrote them."""
-    if asked.tokenizer not in (None, SHARDED) or asked.vocab_size:
+    if asked.tokenizer not in (None, SHARDED):
         raise ConfigError(
             f"{folder} holds tokens already, by its own tokenizer",
-            hint="Leave --tokenizer and --vocab-size out, or give the text itself.",
+            hint="Leave --tokenizer out, or give the text itself.",
         )
     train, validation = (TokenShards.open(folder / part) for part in ("train", "validation"))
     nothing: Corpus = Corpus(folder.name, lambda: iter(()), lambda: iter(()), source=str(folder))
@@ -66,11 +66,13 @@ def open_or_train(name: str, corpus: Corpus, vocab_size: int | None) -> Tokenize
     """Train an algorithm on the training part; or open a folder, or one known by name."""
     if name in ALGORITHMS:
         return train_tokenizer(name, corpus.train, vocab_size)
-    if vocab_size:
+    opened = open_tokenizer(name)
+    if vocab_size not in (None, opened.vocab_size):
         raise ConfigError(
-            f"the vocabulary of {name} has its size already", hint="Leave --vocab-size out."
+            f"the vocabulary of {name} has {opened.vocab_size:,} tokens, not {vocab_size:,}",
+            hint="Leave --vocab-size out.",
         )
-    return open_tokenizer(name)
+    return opened
 
 
 def _usual(asked: Asked, corpus: Corpus) -> str:

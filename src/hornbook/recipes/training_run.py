@@ -23,6 +23,7 @@ from hornbook.data.windows import check_length
 from hornbook.errors import ConfigError, StudyError
 from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
+from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import ENCODERS, PAGES, architecture
@@ -49,6 +50,13 @@ class Listener(Hearing, Protocol):
 
     def begin(self, plan: PlanRecord) -> None: ...
     def end(self, summary: RunSummary) -> None: ...
+
+
+# Settings that others follow from: not to be changed beside a config in which all are decided.
+DECISIVE = {"family", "data", "text", "tokenizer", "vocab_size", "depth", "preset"} | {
+    "context_length",
+    "counting",
+}
 
 
 class Unheard:
@@ -88,6 +96,8 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
         tokenizer=prepared.name,
     )
     check_length(len(prepared.train), settings.context_length)
+    if settings.counting:
+        check_vocabulary(settings.vocab_size)
     return prepared, settings
 
 
@@ -157,7 +167,7 @@ class Session:
     def _take_best(self, listener: Hearing) -> None:
         self.training.take_best()
         if self.training.sampled:
-            listener.hear_evaluation(self.training.evaluate(whole=True))
+            listener.hear_evaluation(self.training.evaluate_kept())
 
     def metrics(self) -> Metrics:
         """All that was written on the way."""
@@ -171,11 +181,8 @@ class Session:
         counted = []
         if training.objective.writes:
             counted = referees(prepared.train, prepared.validation, settings.vocab_size)
-        # The last line is of the kept model on the whole text, or the best one if that was whole.
-        looks = metrics.evaluations
-        whole_last = training.sampled and status != "interrupted"
-        best = looks[-1] if whole_last and looks else _best(looks)
-        sampled = looks[:-1] if whole_last else looks
+        best = metrics.final or _best(metrics.evaluations)
+        counting = min((r.loss for r in counted), default=None)
         return RunSummary(
             model=settings.family + (" on counts" if settings.counting else ""),
             n_parameters=count_parameters(training.objective.model),
@@ -201,9 +208,9 @@ class Session:
                 peak_bytes=peak_bytes,
             ),
             reading=read_curves(
-                metrics.model_copy(update={"evaluations": sampled}),
+                metrics,
                 vocab_size=settings.vocab_size,
-                counting=min((r.loss for r in counted), default=None),
+                counting=None if training.sampled else counting,  # of the whole text
             ),
             settings=settings.model_dump(mode="json"),
             derived=self.decided,
@@ -226,6 +233,12 @@ class Session:
 def asked_for(given: dict[str, Any], config: Path | None = None) -> Asked:
     """The settings that a person gave, over those of a config.yaml where one is named."""
     kept = {} if config is None else read_settings(config).model_dump()
+    if kept and (decisive := sorted(DECISIVE & given.keys())):
+        raise ConfigError(
+            f"{config} has decided sizes and rates already; {' and '.join(decisive)} would change "
+            "what they follow from",
+            hint="Start anew without --config, or edit a copy of the file.",
+        )
     if any(given.get(name) is not None for name in ("time", "steps", "epochs")):
         kept |= {"time": None, "steps": None, "epochs": None}
     return settings_from(Asked, **(kept | given))

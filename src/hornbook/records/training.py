@@ -118,7 +118,10 @@ class StepRecord(Record):
 
 class EvaluationRecord(Record):
     """A line of metrics.jsonl: losses in nats per token. train_loss: by the same model, on a fixed
-    sample of the training text, or averaged over recent steps where that was not measured."""
+    sample of the training text, or averaged over recent steps where that was not measured.
+
+    final: of the model that was kept, on the whole validation text, after those on a sample of it.
+    """
 
     kind: Literal["evaluation"] = "evaluation"
     step: int
@@ -128,13 +131,15 @@ class EvaluationRecord(Record):
     validation_loss: Finite
     bits_per_byte: Finite = None  # of the validation text
     sample: str = ""
+    final: bool = False
 
 
 class Metrics(Record):
-    """metrics.jsonl of a run, in order."""
+    """metrics.jsonl of a run, in order; `final` where there was an evaluation at the end of all."""
 
     steps: list[StepRecord] = Field(default_factory=list)
     evaluations: list[EvaluationRecord] = Field(default_factory=list)
+    final: EvaluationRecord | None = None
 
     @classmethod
     def from_lines(cls, text: str) -> Metrics:
@@ -146,9 +151,12 @@ class Metrics(Record):
         lines = [line for line in text.split("\n")[:-1] if line.strip()]
         steps: list[StepRecord] = []
         evaluations: list[EvaluationRecord] = []
+        final: EvaluationRecord | None = None
         for line in lines:
             record = _METRIC.validate_json(line)
-            if isinstance(record, StepRecord):
+            if isinstance(record, EvaluationRecord) and record.final:
+                final = record
+            elif isinstance(record, StepRecord):
                 while steps and steps[-1].step >= record.step:
                     steps.pop()
                 while evaluations and evaluations[-1].step > record.step:
@@ -158,7 +166,7 @@ class Metrics(Record):
                 while evaluations and evaluations[-1].step >= record.step:
                     evaluations.pop()
                 evaluations.append(record)
-        return cls(steps=steps, evaluations=evaluations)
+        return cls(steps=steps, evaluations=evaluations, final=final)
 
 
 _METRIC: TypeAdapter[StepRecord | EvaluationRecord] = TypeAdapter(
