@@ -111,6 +111,13 @@ def test_stopped_and_resumed_is_never_stopped(text, tmp_path, family):
         assert sha256(tmp_path / "whole" / name) == sha256(tmp_path / "parts" / name), name
 
 
+def test_half_a_line_in_the_metrics_does_not_end_a_resumed_run(text, tmp_path):
+    run(text, tmp_path / "run", stop_after=5)
+    with (tmp_path / "run/metrics.jsonl").open("a") as file:
+        file.write('{"kind":"step","st')
+    assert resume(tmp_path / "run").status == "finished"
+
+
 def test_micro_batches_change_nothing_but_rounding(text, tmp_path):
     whole = run(text, tmp_path / "one")
     parts = run(text, tmp_path / "two", micro_batch_size=1)

@@ -117,7 +117,7 @@ class Counted:
 def count(tokens: np.ndarray, vocab_size: int, *, max_order: int = 7, n_folds: int = 8) -> Counted:
     """Count a text (T,) by orders 1 ... max_order, and again without each of its folds.
 
-    Memory: about 4 * (n_folds + 1) bytes for each different n-gram. Raises DataError for an empty
+    Memory: some 12 * (n_folds + 1) bytes for each different n-gram. Raises DataError for an empty
     text or ids out of range.
     """
     tokens = checked(tokens, vocab_size)

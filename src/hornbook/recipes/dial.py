@@ -1,4 +1,4 @@
-"""One dial for a language model: its depth sets the width, heads, batch, rates and schedule.
+"""One dial for a language model: its depth sets the width, heads and rates.
 
 Every value that follows from the dial is shown, saved with the run, and can be set instead.
 """

@@ -9,6 +9,7 @@ RUN/config.yaml       every setting, decided; repeats the run
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from dataclasses import dataclass, replace
@@ -72,6 +73,13 @@ class Written:
 
     path: Path
     to: Listener
+
+    def __post_init__(self) -> None:
+        """Cut off half a line that a full disk left: what is added would make it unreadable."""
+        if self.path.is_file():
+            told = self.path.read_bytes()
+            if told and not told.endswith(b"\n"):
+                os.truncate(self.path, told.rfind(b"\n") + 1)
 
     def hear(self, step: StepRecord) -> None:
         self._append(step.model_dump_json())
