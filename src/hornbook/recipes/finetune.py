@@ -108,10 +108,10 @@ def measure_speed(model: TextClassifier, documents: Sequence[Sequence[int]]) -> 
 
 
 def _seconds(run: Callable[[], None]) -> float:
-    """The least of three runs: a moment in which another program had the cores must not decide."""
+    """The lesser of two runs: a moment in which another program had the cores must not decide."""
     run()  # the first call builds kernels
     seconds = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
