@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hornbook.compare.advice import advise, recommend
-from hornbook.compare.cost import EnergyMeter, latencies, peak_bytes
+from hornbook.compare.cost import EnergyMeter, latencies
 from hornbook.compare.examine import hardest, mislabelled
 from hornbook.compare.judge import Judge, Verdicts
 from hornbook.compare.prepare import command_of, prepare
@@ -22,6 +22,7 @@ from hornbook.config import format_duration, parse_duration, settings_from
 from hornbook.data.examples import Document, Example, Problem
 from hornbook.errors import ConfigError, UnknownNameError
 from hornbook.records import LeaderboardRow
+from hornbook.training.memory import peak_bytes
 
 FAKES = Path(__file__).with_name("fake_techniques.py")
 

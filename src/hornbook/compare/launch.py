@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hornbook.compare.cost import Energy, EnergyMeter
+from hornbook.compare.cost import EnergyMeter
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.sources import Source
 from hornbook.config import format_duration
 from hornbook.records import Status
+from hornbook.training.emissions import Energy
 
 _TICK = 0.25  # seconds between looks at the clock
 _MANNERS = 5.0  # seconds a worker has to end by itself when asked to

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hornbook.compare.cost import country
 from hornbook.compare.layout import StudyFolder
 from hornbook.compare.settings import StudyPlan, StudySettings
 from hornbook.compare.sources import Source, resolve
@@ -19,6 +18,7 @@ from hornbook.data.examples import Example, TextDataset
 from hornbook.errors import DataError
 from hornbook.records import Audit, DatasetInfo
 from hornbook.runs import environment, now, write_record
+from hornbook.training.emissions import country
 
 Rows = Iterable[tuple[str, Any]] | Iterable[Mapping[str, Any]]
 

@@ -22,7 +22,7 @@ from typing import TextIO
 
 import numpy as np
 
-from hornbook.compare.cost import cpu_seconds, latencies, peak_bytes
+from hornbook.compare.cost import cpu_seconds, latencies
 from hornbook.compare.decision import Decision
 from hornbook.compare.layout import RunPaths, StudyFolder, read_arrays, write_arrays
 from hornbook.compare.predictor import Predictor, checked_scores, save_model
@@ -31,6 +31,7 @@ from hornbook.compare.technique import Budget, Context, HeldOut, Member
 from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, HornbookError, TrainingError
 from hornbook.files import folder_size
+from hornbook.training.memory import peak_bytes
 
 SAMPLE = 200  # test texts that a mixture is timed on
 

@@ -10,8 +10,6 @@ RUN/config.yaml       every setting, decided; repeats the run
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +42,7 @@ from hornbook.records import (
 from hornbook.text.tokenizer import Tokenizer
 from hornbook.training.accelerator import place
 from hornbook.training.emissions import Energy, metered
+from hornbook.training.memory import peak_bytes
 
 
 class Listener(Hearing, Protocol):
@@ -158,16 +157,16 @@ class Session:
                 self._take_best(Unheard())
             return None
         with runs.locked(self.folder):
-            started, before = runs.now(), _peak_bytes()
+            started, before = runs.now(), peak_bytes()
             written = Written(self.folder / "metrics.jsonl", listener)
             with metered("hornbook train", self.folder / "emissions.csv") as energy:
                 status = training.run(written)
-            peak_bytes = _peak_bytes() - before
+            grown = peak_bytes() - before
             if status != "interrupted":
                 self._take_best(written)
             with files.atomic_folder(self.folder / "model") as inside:
                 bundle.save(inside, training.whole().saved, prepared.tokenizer)
-            summary = self._summary(status, started, command, peak_bytes, energy)
+            summary = self._summary(status, started, command, grown, energy)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
         return summary
@@ -182,7 +181,7 @@ class Session:
         return Metrics.from_lines((self.folder / "metrics.jsonl").read_text(encoding="utf-8"))
 
     def _summary(
-        self, status: RunStatus, started: str, command: str, peak_bytes: int, energy: Energy
+        self, status: RunStatus, started: str, command: str, grown: int, energy: Energy
     ) -> RunSummary:
         training, prepared, settings = self.training, self.training.prepared, self.training.settings
         progress, metrics = training.progress, self.metrics()
@@ -213,7 +212,7 @@ class Session:
                 self.plan,
                 seconds=max(1e-3, progress.seconds),
                 n_tokens=max(1, progress.tokens),
-                peak_bytes=peak_bytes,
+                peak_bytes=grown,
             ),
             reading=read_curves(
                 metrics,
@@ -369,9 +368,3 @@ def _corpus_record(prepared: Prepared) -> CorpusRecord:
         sha256=prepared.train.fingerprint,
         notes=corpus.notes,
     )
-
-
-def _peak_bytes() -> int:
-    """The most memory this process has held so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""Energy and emissions of a training run, by codecarbon's offline tracker: no request is sent.
+"""Energy and emissions of a stretch of work, by codecarbon's offline tracker: no request is sent.
 
 HORNBOOK_COUNTRY, a three-letter code such as DEU, says how clean the electricity is; the world's
 average is taken without it.
@@ -12,9 +12,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from hornbook.errors import ConfigError
 from hornbook.records import EnergySource
 
 WORLD_AVERAGE = 475.0  # codecarbon's own figure for a country that it doesn't know, gCO2e a kWh
@@ -25,8 +27,9 @@ _METERED = ("rapl", "power_gadget", "powergadget", "windows_emi", "applesilicon"
 class Energy:
     """Kilowatt-hours and kilograms of CO2 equivalents; None until the run has ended.
 
-    "measured": the processor's and the graphics card's counters were read. "estimated": processor
-    time against the power the processor is rated for.
+    "measured": the processor's and, where there is one, the graphics card's counters were read
+    (codecarbon estimates the memory's share even so). "estimated": processor time against the
+    power the processor is rated for.
     """
 
     kwh: float | None = None
@@ -39,10 +42,10 @@ def metered(name: str, path: Path) -> Iterator[Energy]:
     """Measure this block; what it gives is filled in at the end, and a row is added to the CSV.
 
     Also when the block is left by an error or Ctrl-C: that energy is spent too. Follows this
-    process and its children.
+    process and its children. Raises ConfigError for a HORNBOOK_COUNTRY that is none.
     """
     energy = Energy()
-    tracker = _tracker(name)
+    tracker = tracker_of(name, country())
     tracker.start()
     try:
         yield energy
@@ -50,11 +53,38 @@ def metered(name: str, path: Path) -> Iterator[Energy]:
         tracker.stop()
         if (data := getattr(tracker, "final_emissions_data", None)) is not None:
             energy.kwh, energy.kg = data.energy_consumed, data.emissions
-            energy.source = _source(tracker)
-            _add_row(path, dict(data.values))
+            energy.source = source_of(tracker)
+            add_row(path, dict(data.values))
 
 
-def _add_row(path: Path, values: dict[str, Any]) -> None:
+def country() -> str | None:
+    """HORNBOOK_COUNTRY, or None without it: whose electricity is used.
+
+    Raises ConfigError when it is no three-letter code that codecarbon has figures for.
+    """
+    given = os.environ.get("HORNBOOK_COUNTRY", "").strip()
+    if not given:
+        return None
+    from codecarbon.input import DataSource
+
+    known = DataSource().get_global_energy_mix_data()
+    if given.upper() in known:
+        return given.upper()
+    by_name = {str(entry["country_name"]).casefold(): code for code, entry in known.items()}
+    if close := get_close_matches(given.casefold(), list(by_name), n=1, cutoff=0.75):
+        meant = [by_name[close[0]]]
+    else:
+        meant = get_close_matches(given.upper(), list(known), n=3, cutoff=0.5)
+    near = ", ".join(f"{code} ({known[code]['country_name']})" for code in meant)
+    raise ConfigError(
+        f"HORNBOOK_COUNTRY is '{given}', of whose electricity nothing is known",
+        hint=(f"Did you mean {near}? " if near else "")
+        + "It is a country's three letters (ISO 3166), such as DEU; unset, the world's average.",
+    )
+
+
+def add_row(path: Path, values: dict[str, Any]) -> None:
+    """Add a row to emissions.csv, with its head where the file is new."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(values))
@@ -63,12 +93,12 @@ def _add_row(path: Path, values: dict[str, Any]) -> None:
         writer.writerow(values)
 
 
-def _tracker(name: str) -> Any:
+def tracker_of(name: str, country: str | None) -> Any:
+    """Codecarbon's tracker of this process and its children, in a country that it knows."""
     import codecarbon
 
     # It logs a line before it takes its log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-    country = os.environ.get("HORNBOOK_COUNTRY", "").strip().upper()
     place = (
         {"country_iso_code": country}
         if country
@@ -88,7 +118,7 @@ def _tracker(name: str) -> Any:
     )
 
 
-def _source(tracker: Any) -> EnergySource:
+def source_of(tracker: Any) -> EnergySource:
     """Whether counters were read, from the names of what the tracker follows."""
     described = [part.description().lower() for part in getattr(tracker, "_hardware", [])]
     processors = [words for words in described if words.startswith(("cpu", "applesilicon"))]
