@@ -118,6 +118,15 @@ def test_half_a_line_in_the_metrics_does_not_end_a_resumed_run(text, tmp_path):
     assert resume(tmp_path / "run").status == "finished"
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_said(text, tmp_path):
+    run(text, tmp_path / "run", stop_after=9)
+    newest = max((tmp_path / "run/checkpoints").glob("step-*"))
+    (newest / "model.safetensors").write_bytes(b"torn")
+    session = training_run.reopen(tmp_path / "run", Quiet(), {})
+    assert len(session.skipped) == 1 and newest.name in session.skipped[0]
+    assert session.carry_out(Quiet(), command="").status == "finished"
+
+
 def test_micro_batches_change_nothing_but_rounding(text, tmp_path):
     whole = run(text, tmp_path / "one")
     parts = run(text, tmp_path / "two", micro_batch_size=1)

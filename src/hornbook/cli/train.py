@@ -152,6 +152,8 @@ def command(
         if asked is None:
             assert resume is not None
             session = training_run.reopen(resume, view, given)
+            for words in session.skipped:
+                print(words, file=sys.stderr)
         else:
             session = training_run.open_new(asked, out, view)
             if first and not quiet:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from hornbook.recipes.preparation import Prepared
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.training.accelerator import make_accelerator, spread, start_trackers
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
+from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import train_steps
 from hornbook.training.memory import return_freed_memory
 from hornbook.training.recomputation import recomputed
@@ -38,13 +39,6 @@ SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "warm-up-stable-decay": warm_up_stable_decay,
 }
 SAMPLED = 32_768  # validation tokens of an evaluation on the way; the last one reads them all
-
-
-class Listener(Protocol):
-    """Who is told how a run goes."""
-
-    def hear(self, step: StepRecord) -> None: ...
-    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
 
 
 @dataclass
@@ -115,6 +109,8 @@ class Training:
         if self.settings.gradient_checkpointing:
             return_freed_memory()
             saving = recomputed
+        if self.settings.trackers:
+            listener = All([listener, Trackers(self.accelerator)])
         with saving(self.objective.model):
             status = self._run(listener)
         self.accelerator.end_training()
@@ -167,9 +163,6 @@ class Training:
                     refused=step.refused,
                 )
             )
-            if settings.trackers:
-                told = {"loss": step.loss, "lr": step.learning_rate, "norm": step.gradient_norm}
-                self.accelerator.log(told, step=progress.step)
             if self._due(step.progress):
                 self._look(listener)
                 progress.seconds = time.monotonic() - began

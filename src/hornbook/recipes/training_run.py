@@ -9,7 +9,6 @@ RUN/config.yaml       every setting, decided; repeats the run
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +25,6 @@ from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import ENCODERS, PAGES, architecture
-from hornbook.recipes.language_model import Listener as Hearing
 from hornbook.recipes.language_model import Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
 from hornbook.recipes.referees import referees
@@ -37,11 +35,12 @@ from hornbook.records import (
     PlanRecord,
     RunStatus,
     RunSummary,
-    StepRecord,
 )
 from hornbook.text.tokenizer import Tokenizer
 from hornbook.training.accelerator import place
 from hornbook.training.emissions import Energy, metered
+from hornbook.training.listeners import All, Lines
+from hornbook.training.listeners import Listener as Hearing
 from hornbook.training.memory import peak_bytes
 
 
@@ -57,40 +56,6 @@ DECISIVE = {"family", "data", "text", "tokenizer", "vocab_size", "depth", "prese
     "context_length",
     "counting",
 }
-
-
-class Unheard:
-    """For the processes beside the first."""
-
-    def hear(self, step: StepRecord) -> None: ...
-    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
-
-
-@dataclass
-class Written:
-    """Writes what it hears to metrics.jsonl, and passes it on."""
-
-    path: Path
-    to: Listener
-
-    def __post_init__(self) -> None:
-        """Cut off half a line that a full disk left: what is added would make it unreadable."""
-        if self.path.is_file():
-            told = self.path.read_bytes()
-            if told and not told.endswith(b"\n"):
-                os.truncate(self.path, told.rfind(b"\n") + 1)
-
-    def hear(self, step: StepRecord) -> None:
-        self._append(step.model_dump_json())
-        self.to.hear(step)
-
-    def hear_evaluation(self, evaluation: EvaluationRecord) -> None:
-        self._append(evaluation.model_dump_json())
-        self.to.hear_evaluation(evaluation)
-
-    def _append(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
 
 
 def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepared, Resolved]:
@@ -136,11 +101,15 @@ def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
 
 @dataclass
 class Session:
-    """A run that is ready to be carried out. decided: what the dial set."""
+    """A run that is ready to be carried out.
+
+    decided: what the dial set. skipped: a sentence for each damaged checkpoint passed over.
+    """
 
     training: Training
     plan: PlanRecord
     decided: dict[str, Any]
+    skipped: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -153,12 +122,13 @@ class Session:
         """
         training, prepared = self.training, self.training.prepared
         if place()[0]:
-            if training.run(Unheard()) != "interrupted":
-                self._take_best(Unheard())
+            nobody = All([])
+            if training.run(nobody) != "interrupted":
+                self._take_best(nobody)
             return None
         with runs.locked(self.folder):
             started, before = runs.now(), peak_bytes()
-            written = Written(self.folder / "metrics.jsonl", listener)
+            written = All([Lines(self.folder / "metrics.jsonl"), listener])
             with metered("hornbook train", self.folder / "emissions.csv") as energy:
                 status = training.run(written)
             grown = peak_bytes() - before
@@ -309,8 +279,8 @@ def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
     plan = runs.read_record(folder / "plan.json", PlanRecord)
     listener.begin(plan)
     training = Training(settings, prepared, folder)
-    training.resume()
-    return Session(training, plan, {})
+    skipped = training.resume()
+    return Session(training, plan, {}, skipped)
 
 
 def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:
