@@ -160,6 +160,13 @@ def test_a_finished_run_or_a_full_folder_is_not_written_over(text, tmp_path):
     assert sha256(tmp_path / "run/model/model.safetensors") == before
 
 
+def test_an_unknown_country_is_refused_before_a_folder_is_made(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("HORNBOOK_COUNTRY", "XX")
+    with pytest.raises(ConfigError, match="XX"):
+        run(text, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_does_not_fit_is_said(text, tmp_path):
     with pytest.raises(ConfigError, match="multiple of n_heads"):
         run(text, tmp_path / "a", n_heads=3)

@@ -38,7 +38,7 @@ from hornbook.records import (
 )
 from hornbook.text.tokenizer import Tokenizer
 from hornbook.training.accelerator import place
-from hornbook.training.emissions import Energy, metered
+from hornbook.training.emissions import Energy, country, metered
 from hornbook.training.listeners import All, Lines
 from hornbook.training.listeners import Listener as Hearing
 from hornbook.training.memory import peak_bytes
@@ -235,6 +235,7 @@ def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
             f"{folder} is not empty",
             hint=f"Choose another --out, or go on with it: --resume {folder}",
         )
+    country()  # refused before anything is begun
     prepared, settings = settle(asked)
     plan = plan_of(settings, prepared)
     if not plan.fits:
