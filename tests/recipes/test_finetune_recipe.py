@@ -79,6 +79,14 @@ def test_the_plan_fits_and_prefers_more_text_to_more_passes():
     assert short.max_tokens == 128
 
 
+def test_only_a_few_words_are_read_where_nothing_else_would_fit():
+    lengths = [40] * 3000
+    speed = Speed(6e3, 2e3)
+    plans = {n: make_plan(lengths, speed, n, n_blocks=6, d_model=384) for n in (11, 17, 25)}
+    assert [plan.max_tokens for plan in plans.values()] == [16, 24, 32]
+    assert all(plan.n_passes >= 0.15 for plan in plans.values())
+
+
 def test_measuring_leaves_no_gradient():
     model = TextClassifier(_trunk(), pool=Ragged.mean, d_model=32, n_labels=3)
     speed = measure_speed(model, _documents(50, seed=3)[0])

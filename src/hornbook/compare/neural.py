@@ -21,14 +21,20 @@ from hornbook.interop.huggingface import read_weights, write_weights
 from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
 from hornbook.nn.precision import choose_precision
-from hornbook.recipes.finetune import Settings, Speed, finetune, make_plan, measure_speed
+from hornbook.recipes.finetune import (
+    LAST_CUTS,
+    Settings,
+    Speed,
+    finetune,
+    make_plan,
+    measure_speed,
+)
 from hornbook.tasks.classification import Pool, TextClassifier, class_targets, run_over
 from hornbook.text.tokenizer import Tokenizer
 
 AnyTrunk = TypeVar("AnyTrunk", Bert, GPT)
 
 RESERVE = 0.06  # of the budget, for the last validation and for giving back what was learnt
-MINIMUM_PASSES = 0.15  # of the training texts; less than that teaches nothing
 
 
 @dataclass
@@ -87,9 +93,10 @@ def fit_classifier(
         trunk.config.d_model,
         longest,
         passes_wanted=settings.passes_wanted,
+        passes_needed=settings.passes_needed,
         may_freeze=settings.may_freeze,
     )
-    if plan.n_passes < MINIMUM_PASSES:
+    if plan.n_passes < settings.passes_needed:
         raise BudgetError(
             f"{max(0.0, seconds):.0f} s allow {max(0.0, plan.n_passes):.2f} passes over "
             f"{len(train)} texts; training needs about {_seconds_for_a_pass(tokens, speed):.0f} s",
@@ -119,7 +126,7 @@ def fit_classifier(
 
 
 def _seconds_for_a_pass(tokens: list[list[int]], speed: Speed) -> float:
-    return sum(min(len(t), 32) for t in tokens) / speed.training
+    return sum(min(len(t), LAST_CUTS[-1]) for t in tokens) / speed.training
 
 
 def quick_micro_f1(logits: Tensor, targets: np.ndarray, multi_label: bool) -> float:

@@ -42,6 +42,7 @@ from hornbook.training.schedules import Clock, linear
 Trunk = Bert | GPT
 
 CUTS = (256, 192, 128, 96, 64, 48, 32)  # tokens read of a text
+LAST_CUTS = (24, 16)  # for a time that is too short for anything else
 CACHE_BYTES = 2**31  # the frozen part's outputs may take 2 GiB
 
 
@@ -57,6 +58,7 @@ class Settings:
     max_epochs: int = 8
     probe_c: float = 0.003  # strong: a head that knows the training texts by heart teaches nothing
     passes_wanted: float = 1.5  # over the training texts; the plan reads less of each to get there
+    passes_needed: float = 0.15  # less than that teaches nothing
     may_freeze: bool = True  # whether half of the blocks may stay as they are, to save time
     n_checks: int = 4  # validations on the way, the last one at the end
 
@@ -127,15 +129,19 @@ def make_plan(
     longest: int = CUTS[0],
     *,
     passes_wanted: float = Settings.passes_wanted,
+    passes_needed: float = Settings.passes_needed,
     may_freeze: bool = True,
 ) -> Plan:
     """Read as much of each text, and freeze as little, as leaves time for the passes wanted.
 
-    Freezing half of the blocks comes first, reading less second. lengths: tokens of each text;
-    longest: what the model can read.
+    Freezing half of the blocks comes first, reading less second. Only a few words of each are read
+    where even the passes needed would not fit otherwise. lengths: tokens of each text; longest:
+    what the model can read.
     """
     best = Plan(CUTS[-1], 0, 0.0)
-    for max_tokens in [longest, *(cut for cut in CUTS if cut < longest)]:
+    for max_tokens in [longest, *(cut for cut in CUTS + LAST_CUTS if cut < longest)]:
+        if max_tokens in LAST_CUTS and best.n_passes >= passes_needed:
+            break
         n_tokens = sum(min(n, max_tokens) for n in lengths)
         for n_frozen in (0, n_blocks // 2) if may_freeze else (0,):
             if n_frozen and 2 * n_tokens * d_model > CACHE_BYTES:
