@@ -197,7 +197,7 @@ def test_the_cache_changes_nothing(batch, name, left_padding):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", {"gpt", "modern-gpt", "llama", "encoder-decoder"})
+@pytest.mark.parametrize("name", ["gpt", "modern-gpt", "llama", "encoder-decoder"])
 def test_the_first_loss_is_that_of_a_guess(name):
     torch.manual_seed(0)
     sizes = {"vocab_size": 500, "context_length": 64, "n_heads": 2, "d_model": 64, "d_ff": 128}
