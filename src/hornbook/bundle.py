@@ -15,6 +15,7 @@ from hornbook.interop.counts import load_ngram, save_ngram
 from hornbook.interop.huggingface import load_model, save_model
 from hornbook.models.counting_gpt import CountingGPT
 from hornbook.models.ngram import NGram
+from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import Tokenizer
 
 _LOAD = {COUNTING: load_counting, NGRAM: load_ngram}
@@ -22,11 +23,18 @@ _LOAD = {COUNTING: load_counting, NGRAM: load_ngram}
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model with the tokenizer it was trained with. family: its name in config.json."""
+    """A model with the tokenizer it was trained with.
+
+    family: its name in config.json. template: how it reads a conversation; None where it was never
+    taught to. name: what a user called it. stop_tokens: those that end a text or an answer.
+    """
 
     model: Any
     tokenizer: Tokenizer
     family: str
+    template: ChatTemplate | None = None
+    name: str = ""
+    stop_tokens: frozenset[int] = frozenset()
 
 
 def save(folder: Path, model: Any, tokenizer: Tokenizer) -> None:

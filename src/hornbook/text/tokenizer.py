@@ -7,6 +7,7 @@ each of them can become one of these; `train` makes them from large corpora.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -72,6 +73,29 @@ class Tokenizer:
         """Ids of tokens such as [CLS] or <|endoftext|>, which stand for no text."""
         added = self.rust.get_added_tokens_decoder()
         return frozenset(i for i, token in added.items() if token.special)
+
+    @cached_property
+    def control_ids(self) -> dict[str, int]:
+        """The ids of special tokens by how they are spelled out in a text."""
+        added = self.rust.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items() if token.special and token.content}
+
+    @cached_property
+    def control_tokens(self) -> re.Pattern[str] | None:
+        """What finds special tokens in a text as `encode` does, the longest first; None: no such.
+
+        Some take the spaces beside them.
+        """
+        added = sorted(
+            (token for token in self.rust.get_added_tokens_decoder().values() if token.content),
+            key=lambda token: -len(token.content),
+        )
+        spelled = [
+            r"\s*" * token.lstrip + re.escape(token.content) + r"\s*" * token.rstrip
+            for token in added
+            if token.special
+        ]
+        return re.compile("|".join(spelled)) if spelled else None
 
     @cached_property
     def unknown_id(self) -> int | None:
