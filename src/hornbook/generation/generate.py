@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from hornbook.errors import ConfigError
+from hornbook.generation.reading import newest, reader
 from hornbook.generation.sampling import Transform, draw
-from hornbook.nn.layout import Ragged
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -17,7 +17,6 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@torch.inference_mode()
 def generate(
     model: Any,
     prompt: Sequence[int],
@@ -30,26 +29,29 @@ def generate(
 ) -> Iterator[int]:
     """Yield up to `n_tokens` token ids that continue the prompt; `stop` ends them.
 
-    model: a decoder of `models`.
-    slide: past the context's end the oldest tokens are forgotten; otherwise ConfigError. Raises
+    model: a decoder of `models`; what it has read it keeps (`reading`).
+    slide: past the context's end the oldest quarter is forgotten; otherwise ConfigError. Raises
     ConfigError for an empty prompt.
     """
-    longest = getattr(model.config, "context_length", 1)  # the bigram reads one token
-    tokens = list(prompt)
-    if not tokens:
+    if not len(prompt):
         raise ConfigError("the prompt is empty", hint="Give at least one token to continue.")
-    if not slide and len(tokens) + n_tokens > longest:
+    source = reader(model)
+    longest = source.context_length
+    if not slide and len(prompt) + n_tokens > longest:
         raise ConfigError(
-            f"{len(tokens)} tokens of prompt and {n_tokens} to come exceed the context ({longest})",
+            f"{len(prompt)} tokens of prompt and {n_tokens} to come exceed the context ({longest})",
             hint="Ask for fewer, shorten the prompt, or let the window slide.",
         )
-    device = next(model.parameters()).device
-    model.eval()
+    window = list(prompt[-longest:])  # what is read, and then what was drawn
+    unread = window
     for _ in range(n_tokens):
-        window = tokens[-longest:]
-        hidden = model(torch.tensor(window, device=device), Ragged([len(window)], device.type))
-        token = draw(choose(model.logits(hidden[-1]).cpu()), generator)
+        token = draw(choose(source.read([0], [unread], [1])[0]), generator)
         if token == stop:
             return
-        tokens.append(token)
         yield token
+        unread = [token]
+        if len(window) == longest:
+            source.cut(0, 0)
+            window = unread = newest([*window, token], longest)
+        else:
+            window = [*window, token]
