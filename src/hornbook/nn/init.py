@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 def normal_(module: nn.Module, std: float = 0.02) -> None:
@@ -37,3 +42,22 @@ def zero_(layers: list[nn.Linear]) -> None:
     """Matrices of 0: a residual branch that is silent at first (Goyal et al. 2017, section 5.1)."""
     for layer in layers:
         nn.init.zeros_(layer.weight)
+
+
+@contextmanager
+def without_first_weights() -> Iterator[None]:
+    """Make models whose weights are about to be read: what would be drawn is left unset.
+
+    Drawing 135M numbers to overwrite them takes longer than reading them.
+    """
+    with _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return function(*args, **(kwargs or {}))

@@ -141,9 +141,9 @@ class _Charging(NodeTransformer):
 
     visit_Concat = visit_List = visit_Tuple = visit_Dict = visit_made
 
-    def _through(self, name: str, node: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:
+    def _through(self, name: str, node: Any, *args: nodes.Expr) -> Any:
         made = nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
-        return made.set_environment(self.environment)  # type: ignore[return-value]
+        return made.set_environment(self.environment)
 
 
 class _Generation(Extension):
