@@ -32,7 +32,7 @@ async def answer(shop: Shop, body: ChatBody) -> Live:
     prompt = await chat_tokens(writer, messages, definitions, shop.limits)
     schema, must = shop.schema, body.response_format
     if tools and body.tool_choice not in (None, "auto"):
-        schema = forced_schema(tools, body.tool_choice)  # type: ignore[arg-type]
+        schema = forced_schema(tools, body.tool_choice)
     grammar = await grammar_of(must, schema, writer)
     requests = requests_of(
         body,

@@ -70,7 +70,7 @@ def _error_of(error: HornbookError) -> dict[str, Any]:
 
 
 @contextmanager
-def _watched(receive: Receive, when_gone: Callable[[], None]) -> Iterator[None]:
+def _watched(receive: Receive, when_gone: Callable[[], object]) -> Iterator[None]:
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -22,46 +23,54 @@ class Metrics:
 
     def __init__(self, served: Served) -> None:
         self.registry = CollectorRegistry()
-        add = {"registry": self.registry}
+        registry = self.registry
         self._requests = Counter(
-            "hornbook_requests", "Answered requests.", ["route", "status"], **add
+            "hornbook_requests", "Answered requests.", ["route", "status"], registry=registry
         )
         self._seconds = Histogram(
             "hornbook_request_seconds",
             "From the first byte of a request to the last of its answer.",
             ["route"],
             buckets=_SECONDS,
-            **add,
+            registry=registry,
         )
         self._first = Histogram(
             "hornbook_first_token_seconds",
             "From a request's admission to its first token, queueing included.",
             ["model"],
             buckets=_SECONDS,
-            **add,
+            registry=registry,
         )
         self._tokens = Counter(
             "hornbook_tokens",
             "Tokens of finished texts: read, taken from a shared prefix, written.",
             ["model", "kind"],
-            **add,
+            registry=registry,
         )
         self._steps = Histogram(
-            "hornbook_step_seconds", "One step of the engine.", ["model"], buckets=_STEP, **add
+            "hornbook_step_seconds",
+            "One step of the engine.",
+            ["model"],
+            buckets=_STEP,
+            registry=registry,
         )
-        self._guards = Counter("hornbook_guard_cases", "What a guard has caught.", ["guard"], **add)
-        running = Gauge("hornbook_running", "Texts being written.", ["model"], **add)
-        waiting = Gauge("hornbook_waiting", "Texts waiting for a slot.", ["model"], **add)
-        callers = Gauge("hornbook_open", "Requests open.", ["model"], **add)
+        self._guards = Counter(
+            "hornbook_guard_cases", "What a guard has caught.", ["guard"], registry=registry
+        )
+        running = Gauge("hornbook_running", "Texts being written.", ["model"], registry=registry)
+        waiting = Gauge(
+            "hornbook_waiting", "Texts waiting for a slot.", ["model"], registry=registry
+        )
+        callers = Gauge("hornbook_open", "Requests open.", ["model"], registry=registry)
         for guard in GUARDS:
             self._guards.labels(guard)
         for entry in served:
-            callers.labels(entry.name).set_function(lambda entry=entry: entry.n_open)
+            callers.labels(entry.name).set_function(partial(getattr, entry, "n_open"))
             if isinstance(entry, Writer):
                 engine = entry.engine
                 engine.on_step = self._observer(entry.name)
-                running.labels(entry.name).set_function(lambda engine=engine: engine.n_running)
-                waiting.labels(entry.name).set_function(lambda engine=engine: engine.n_waiting)
+                running.labels(entry.name).set_function(partial(getattr, engine, "n_running"))
+                waiting.labels(entry.name).set_function(partial(getattr, engine, "n_waiting"))
 
     def _observer(self, model: str) -> Callable[[float, Sequence[Piece]], None]:
         steps = self._steps.labels(model)

@@ -96,7 +96,8 @@ def forced_schema(tools: Sequence[Tool], choice: NamedTool | str) -> dict[str, A
         chosen = [tool for tool in tools if tool.function.name == choice.function.name]
         if not chosen:
             raise invalid("tool_choice names a tool that is not offered", param="tool_choice")
-    forms, definitions = [], {}
+    forms: list[dict[str, Any]] = []
+    definitions: dict[str, Any] = {}
     for tool in chosen:
         parameters = dict(tool.function.parameters or {"type": "object"})
         for key in ("$defs", "definitions"):

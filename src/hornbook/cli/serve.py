@@ -1,0 +1,201 @@
+"""`hornbook serve`: models behind an API in OpenAI's form, and a page to try them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hornbook.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from hornbook.serving.served import Served
+
+DEFAULT = "smollm2-135m-instruct"
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "llguidance")
+
+
+def command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Models, runs, studies; NAME=PATH gives a name. Without any: {DEFAULT}."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; beyond this machine only with a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A file with a key on each line: others are refused.")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="4 or 8: weights in so many bits, smaller and faster.")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, max=256, help="Texts written at once.")] = 8,
+    queue: Annotated[int, typer.Option(min=0, max=10_000, help="Texts that may wait.")] = 64,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a text, if less than the model reads.")
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="New tokens of an answer, at most.")
+    ] = 8192,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for an answer.")] = 300.0,
+    per_minute: Annotated[
+        int, typer.Option(min=1, help="Requests of one client in a minute.")
+    ] = 3000,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Mask personal data in questions and answers.")
+    ] = False,
+    longest: Annotated[
+        int | None, typer.Option(min=1, help="Cut answers at so many characters.")
+    ] = None,
+    refuse: Annotated[
+        Path | None, typer.Option(help="A file with a phrase on each line, not to be talked of.")
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="A JSON schema that every answer must follow.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line a request.")] = False,
+) -> None:
+    """Serve models: /v1 as OpenAI's clients speak it, a page at /, the description at /docs."""
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UnavailableError(
+            f"to serve needs {', '.join(missing)}, which is not installed",
+            hint="pip install 'hornbook[serve]'",
+        )
+    from hornbook.serving.app import create_app
+    from hornbook.serving.guards import Guards, read_phrases
+    from hornbook.serving.keys import Keys, read_keys
+    from hornbook.serving.limits import Limits
+    from hornbook.serving.listening import allowed_hosts, bind, serve, url_of
+
+    if bits not in (None, 4, 8):
+        raise ConfigError(f"--bits is {bits}", hint="Take 4 or 8, or leave it out.")
+    keys = read_keys(api_key_file) if api_key_file else Keys()
+    hosts = allowed_hosts(host, keys)
+    guards = Guards(mask, read_phrases(refuse) if refuse else (), longest)
+    limits = Limits(
+        new_tokens=max_tokens,
+        request_seconds=seconds,
+        n_open=slots + queue,
+        per_minute=per_minute,
+    )
+    form = _read_schema(schema) if schema else None
+    listener = bind(host, port)
+    served = open_models(models or [DEFAULT], slots, limits.n_open, bits=bits, context=context)
+    app = create_app(served, limits=limits, keys=keys, hosts=hosts, guards=guards, schema=form)
+    if not quiet:
+        _log_requests()
+    url = url_of(listener)
+    for entry in served:
+        print(f"{entry.name}: {', '.join(entry.capabilities)}")
+    print(f"{url} is open: a page at /, the API at /v1, its description at /docs; Ctrl-C ends")
+    sys.stdout.flush()
+    serve(app, listener)
+    print("ended")
+
+
+def open_models(
+    names: list[str],
+    n_slots: int,
+    n_open: int,
+    *,
+    bits: int | None = None,
+    context: int | None = None,
+) -> Served:
+    """Open what is to be served. Each is called by its folder's or catalogue's name, or its own."""
+    from hornbook.serving.served import Served
+
+    served = Served()
+    for given in names:
+        name, path = _named(given)
+        folder = Path(path).expanduser()
+        if (folder / "study.json").is_file() or (folder / "technique.json").is_file():
+            from hornbook.cli.predict import open_predictor
+
+            served.add_classifier(name, open_predictor(folder, None), n_open=n_open)
+        elif _is_encoder(path):
+            from hornbook.embeddings.encoder import TextEncoder
+
+            served.add_encoder(name, TextEncoder.open(path), n_open=n_open)
+        else:
+            _add_writer(served, name, path, n_slots, n_open, bits, context)
+    return served
+
+
+def _add_writer(
+    served: Served,
+    name: str,
+    path: str,
+    n_slots: int,
+    n_open: int,
+    bits: int | None,
+    context: int | None,
+) -> None:
+    from hornbook import bundle
+    from hornbook.generation.batch import Batch
+
+    opened = bundle.open_model(path)
+    if bits:
+        from hornbook.quantization import weights
+
+        weights.attach(opened.model, bits=bits)
+    batch = Batch(opened, n_slots=n_slots, context_length=context)
+    served.add_writer(
+        name,
+        batch,
+        opened.tokenizer,
+        template=opened.template,
+        stop_tokens=opened.stop_tokens,
+        context_length=batch.context_length,
+        n_open=n_open,
+    )
+
+
+def _named(given: str) -> tuple[str, str]:
+    """The name under which a model is served, and where it is."""
+    name, is_alias, path = given.partition("=")
+    if is_alias and name and path and not Path(given).exists():
+        return name, path
+    return Path(given.rstrip("/\\")).name.removesuffix(".gguf") or given, given
+
+
+def _is_encoder(name: str) -> bool:
+    """Whether a model turns texts into vectors: a BERT, by the config of its folder."""
+    if name == "minilm":
+        return True
+    try:
+        config = json.loads((Path(name).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "bert"
+
+
+def _read_schema(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the schema {path} cannot be read: {error}", hint="It is a file with a JSON object."
+        ) from error
+    if not isinstance(schema, dict):
+        raise ConfigError(
+            f"the schema {path} is no JSON object", hint='Such as {"type": "object"}.'
+        )
+    return schema
+
+
+def _log_requests() -> None:
+    """A line a request to standard error: method, route, status, seconds; no text, no key."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    ours = logging.getLogger("hornbook.serving")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
