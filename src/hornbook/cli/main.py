@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from hornbook import __version__
-from hornbook.cli import cache, compare, data, doctor, generate, plan, predict, tokenizer, train
+from hornbook.cli import (
+    cache,
+    compare,
+    data,
+    doctor,
+    generate,
+    plan,
+    predict,
+    serve,
+    tokenizer,
+    train,
+)
 from hornbook.errors import HornbookError
 
 app = typer.Typer(
@@ -27,6 +38,7 @@ app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.command("train")(train.command)
 app.command("generate")(generate.command)
+app.command("serve")(serve.command)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)
