@@ -30,6 +30,8 @@ SURFACE = {
     "--vocab-size family",
     "generate": "--help --json --min-p --no-slide --seed --temperature --tokens --top-k --top-p "
     "model prompt",
+    "serve": "--api-key-file --bits --context --help --host --longest --mask --max-tokens "
+    "--per-minute --port --queue --quiet --refuse --schema --seconds --slots models",
     "tokenizer": "--help",
     "tokenizer train": "--algorithm --data --help --json --out --overwrite --text --vocab-size",
     "tokenizer compare": "--help --json --text --tokenizer --vocab-size source",
