@@ -136,13 +136,25 @@ class _ForLlguidance:
 
     bos_token_id = None
 
-    def __init__(self, tokens: list[bytes], special: frozenset[int]) -> None:
+    def __init__(self, tokens: list[bytes], tokenizer: Tokenizer) -> None:
         self.tokens = [*tokens, b""]
         self.eos_token_id = len(tokens)
-        self.special_token_ids = [*special, len(tokens)]
+        self.special_token_ids = [*tokenizer.special_ids, len(tokens)]
+        self._tokenizer = tokenizer
+        self._ids = {spelled: i for i, spelled in enumerate(tokens) if spelled}
 
     def __call__(self, text: bytes) -> list[int]:
-        return []  # asked for only where a tokenizer should write as it reads, which none must
+        """What the grammar leaves no choice about, as tokens."""
+        ids = self._tokenizer.encode([text.decode()], special=False, read_special=False)[0]
+        if b"".join(self.tokens[token] for token in ids) == text:
+            return ids
+        ids, at = [], 0  # some put a space before every text: the longest tokens that fit, then
+        while at < len(text):
+            ends = (end for end in range(len(text), at, -1) if text[at:end] in self._ids)
+            end = next(ends, len(text))
+            ids += [self._ids[text[at:end]]] if text[at:end] in self._ids else []
+            at = end
+        return ids
 
 
 def _llguidance_tokenizer(tokenizer: Tokenizer) -> Any:
@@ -155,7 +167,7 @@ def _llguidance_tokenizer(tokenizer: Tokenizer) -> Any:
                 f"this model's vocabulary has no {' '.join(missing)}, which JSON is made of",
                 hint="Use a model with a byte-level vocabulary.",
             )
-        theirs = library.TokenizerWrapper(_ForLlguidance(tokens, tokenizer.special_ids))
+        theirs = library.TokenizerWrapper(_ForLlguidance(tokens, tokenizer))
         _tokenizers[tokenizer] = library.LLTokenizer(theirs)
     return _tokenizers[tokenizer]
 
