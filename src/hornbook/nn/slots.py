@@ -101,10 +101,11 @@ class SlotCache:
             room = self._rounded(max(needed, 2 * self._room))
             for i, (k, v) in enumerate(self._kept):
                 more = (*k.shape[:2], room - self._room, k.shape[3])
-                self._kept[i] = (
-                    torch.cat([k, _zeros(k, *more)], 2),
-                    torch.cat([v, _zeros(v, *more)], 2),
-                )
+                with torch.inference_mode(False):  # as in _zeros
+                    self._kept[i] = (
+                        torch.cat([k, _zeros(k, *more)], 2),
+                        torch.cat([v, _zeros(v, *more)], 2),
+                    )
             self._room = room
         return self._kept[number]
 
