@@ -3,17 +3,21 @@
 As ModernBERT: rotary positions, pre-norm with no norm before the first attention, norms without
 biases, gated GELU, no biases in layers, and two of three layers look at a window of `window` tokens
 on either side. Documents lie end to end with no padding wherever the layout is ragged ("unpadding",
-section 2.1.2). Pretraining hides 30 % of the tokens and is `tasks.masked_lm`'s business. Logits
+section 2.1.2). MosaicBERT's ALiBi takes the place of rotary positions where asked for, as another
+part. Pretraining hides 30 % of the tokens and is `tasks.masked_lm`'s business. Logits
 equal transformers' `ModernBertForMaskedLM`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hornbook.errors import ConfigError, nearest
+from hornbook.nn.alibi import Alibi
 from hornbook.nn.attention import SelfAttention, head_width
 from hornbook.nn.feedforward import GatedFeedForward
 from hornbook.nn.init import normal_, scale_residual_
@@ -39,6 +43,7 @@ class ModernBertConfig:
     rotary_base: float = 160000.0
     rotary_base_in_window: float = 10000.0
     norm_epsilon: float = 1e-5
+    positions: str = "rotary"  # or "alibi": a name in POSITIONS
 
     def looks_far(self, layer: int) -> bool:
         return layer % self.global_every == 0
@@ -59,9 +64,38 @@ class Block(nn.Module):
         self.norm_2 = _norm(config)
         self.feed_forward = GatedFeedForward(config.d_model, config.d_ff, activation=F.gelu)
 
-    def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
-        x = x + self.attention(self.norm_1(x), layout, rotation)
+    def forward(self, x: Tensor, layout: Layout, turn: Rotation | None) -> Tensor:
+        x = x + self.attention(self.norm_1(x), layout, turn)
         return x + self.feed_forward(self.norm_2(x))
+
+
+class RotaryPositions(nn.Module):
+    """Turns by position: slowly in the layers that look far, quickly in those with a window."""
+
+    def __init__(self, config: ModernBertConfig) -> None:
+        super().__init__()
+        d_head = head_width(config.d_model, config.n_heads)
+        self.far = Rotary(d_head, config.context_length, base=config.rotary_base)
+        self.near = Rotary(d_head, config.context_length, base=config.rotary_base_in_window)
+
+    def forward(self, layout: Layout) -> tuple[Any, Rotation | None, Rotation | None]:
+        """The layout to attend in, and what is done to queries and keys of the two kinds."""
+        positions = layout.positions()
+        return layout, self.far(positions), self.near(positions)
+
+
+class AlibiPositions(nn.Module):
+    """Nothing is turned: scores fall with distance, in all layers alike."""
+
+    def __init__(self, config: ModernBertConfig) -> None:
+        super().__init__()
+        self.alibi = Alibi(config.n_heads)
+
+    def forward(self, layout: Any) -> tuple[Any, Rotation | None, Rotation | None]:
+        return self.alibi(layout), None, None
+
+
+POSITIONS: dict[str, type[nn.Module]] = {"rotary": RotaryPositions, "alibi": AlibiPositions}
 
 
 class ModernBert(nn.Module):
@@ -70,11 +104,14 @@ class ModernBert(nn.Module):
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
         self.config = config
-        d_head = head_width(config.d_model, config.n_heads)
+        if config.positions not in POSITIONS:
+            raise ConfigError(
+                f"there are no positions named '{config.positions}'",
+                hint=nearest(config.positions, POSITIONS),
+            )
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.norm_0 = _norm(config)
-        self.far = Rotary(d_head, config.context_length, base=config.rotary_base)
-        self.near = Rotary(d_head, config.context_length, base=config.rotary_base_in_window)
+        self.positions = POSITIONS[config.positions](config)
         blocks = [Block(config, layer) for layer in range(config.n_layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = _norm(config)
@@ -85,8 +122,7 @@ class ModernBert(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Raises ConfigError when a document is longer than the context."""
         check_fits(layout, self.config.context_length)
-        positions = layout.positions()
-        far, near = self.far(positions), self.near(positions)
+        layout, far, near = self.positions(layout)
         x = self.norm_0(self.tokens(tokens))
         for layer, block in enumerate(self.blocks):
             x = block(x, layout, far if self.config.looks_far(layer) else near)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from hornbook.tasks.masked_lm import MaskedLM
 
 PREFIX = "model."
 COPIES = {"decoder.weight": f"{PREFIX}embeddings.tok_embeddings.weight"}
+WITH_ALIBI = "hornbook-modernbert-alibi"  # which transformers has not, and is not to open wrongly
 FAR, NEAR = "full_attention", "sliding_attention"
 
 _LAYER = {
@@ -68,6 +70,7 @@ def config_to_ours(theirs: dict[str, Any]) -> ModernBertConfig:
         NEAR: {"rope_theta": theirs.get("local_rope_theta") or 10000.0},
     }
     kinds = theirs.get("layer_types")
+    positions = "alibi" if theirs.get("model_type") == WITH_ALIBI else "rotary"
     every = theirs.get("global_attn_every_n_layers") or _every(kinds, n_layers)
     config = ModernBertConfig(
         vocab_size=theirs["vocab_size"],
@@ -81,6 +84,7 @@ def config_to_ours(theirs: dict[str, Any]) -> ModernBertConfig:
         rotary_base=rotary_base({"rope_parameters": ropes[FAR]}),
         rotary_base_in_window=rotary_base({"rope_parameters": ropes[NEAR]}),
         norm_epsilon=theirs["norm_eps"],
+        positions=positions,
     )
     if kinds is not None and kinds != _kinds(config):
         raise CheckpointError(
@@ -104,7 +108,7 @@ def config_to_theirs(ours: ModernBertConfig) -> dict[str, Any]:
     ropes = {FAR: ours.rotary_base, NEAR: ours.rotary_base_in_window}
     return {
         "architectures": ["ModernBertForMaskedLM"],
-        "model_type": "modernbert",
+        "model_type": WITH_ALIBI if ours.positions == "alibi" else "modernbert",
         "vocab_size": ours.vocab_size,
         "max_position_embeddings": ours.context_length,
         "num_hidden_layers": ours.n_layers,
@@ -154,3 +158,5 @@ MASKED_LM = Family(
     config_to_theirs,
     lambda weights: without_copies(weights, COPIES),
 )
+# The same weights with ALiBi, in folders that transformers refuses.
+ALIBI = tuple(replace(family, model_type=WITH_ALIBI) for family in (MASKED_LM, ENCODER))
