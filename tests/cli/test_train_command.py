@@ -84,6 +84,32 @@ def test_an_encoder_is_not_asked_to_write(text, tmp_path):
         hornbook("generate", tmp_path / "bert", "3 green")
 
 
+@pytest.mark.parametrize(
+    "option", [["--sanity"], ["--dry-run"], ["--config", "a.yaml"], ["--resume", "runs/a"]]
+)
+def test_counting_refuses_options_that_mean_nothing_to_it(text, option):
+    with pytest.raises(ConfigError, match=f"takes no {option[0]}"):
+        hornbook("train", "ngram", "--data", text, *option)
+
+
+@pytest.mark.parametrize("order", ["abc", "0", "21", "2.5", "true"])
+def test_an_order_is_a_number(text, order):
+    with pytest.raises(ConfigError, match="order of n-grams"):
+        hornbook("train", "ngram", "--data", text, "--set", f"order={order}")
+
+
+def test_a_translator_writes_from_a_source(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("en,de\n" + "".join(f"{i} dogs,{i} Hunde\n" for i in range(50)))
+    options = ["--source", "en", "--target", "de", "--vocab-size", 280, "--steps", 3]
+    told = hornbook("train", "seq2seq", "--data", table, *options, *TINY, "--out", tmp_path / "run")
+    assert "targets alone" in told.stdout and "padding is" in told.stderr
+    written = hornbook("generate", tmp_path / "run", "3 dogs", "-n", 5, "--json").stdout
+    assert json.loads(written)["prompt"] == "3 dogs"
+    with pytest.raises(ConfigError, match="Did you mean 'en'"):
+        hornbook("train", "seq2seq", "--data", table, "--source", "eng", "--target", "de")
+
+
 def test_ngram_prints_each_order(text):
     told = hornbook("train", "ngram", "--data", text, "--json", "--set", "order=3")
     rows = json.loads(told.stdout)
@@ -102,6 +128,8 @@ def test_ngram_prints_each_order(text):
         (["gpt", "--data", "TEXT", "--time", "5 parsecs"], ConfigError, "time"),
         (["gpt", "--data", "TEXT", "--time", "5s", "--steps", "3"], ConfigError, "give one"),
         (["gpt2", "--data", "TEXT", "--counting"], ConfigError, "counting"),
+        (["gpt", "--data", "TEXT", "--source", "en"], ConfigError, "seq2seq"),
+        (["ngram"], ConfigError, "what to count"),
         (["gpt", "--data", "TEXT", "--preset", "bert-base"], ConfigError, "bert-base"),
         (["gpt", "--data", "TEXT", "--context", "100000"], DataError, "fewer than one window"),
         (["--resume", "RUN"], StudyError, "finished"),

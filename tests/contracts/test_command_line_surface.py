@@ -26,8 +26,8 @@ SURFACE = {
     "data show": "--help --json --label --label-separator --text --title name",
     "data audit": "--help --json --label --label-separator --seed --text --title name",
     "train": "--config --context --counting --data --depth --dry-run --epochs --help --json "
-    "--out --preset --quiet --resume --sanity --seed --set --steps --text --time --tokenizer "
-    "--vocab-size family",
+    "--out --preset --quiet --resume --sanity --seed --set --source --steps --target --text --time "
+    "--tokenizer --vocab-size family",
     "generate": "--help --json --min-p --no-slide --seed --temperature --tokens --top-k --top-p "
     "model prompt",
     "serve": "--api-key-file --bits --context --help --host --longest --mask --max-tokens "

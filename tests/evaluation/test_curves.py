@@ -60,6 +60,19 @@ CASES = {
 }
 
 
+def test_losses_that_do_not_compare_are_not_compared():
+    """A network on counts trains with a fold of them left out: validation lies well below."""
+    easier = run(falling, lambda p: 0.7 * falling(p))
+    assert read_curves(easier, vocab_size=65, alike=False).pattern == "healthy"
+    harder = run(lambda p: 0.5 * falling(p), lambda p: falling(p))
+    assert read_curves(harder, vocab_size=65).pattern == "overfitting"
+    reading = read_curves(harder, vocab_size=65, alike=False)
+    assert reading.pattern == "healthy" and "does not compare" in reading.says
+    assert not any("gap" in e.name for e in reading.evidence)
+    turned = read_curves(CASES["overfitting"], vocab_size=65, alike=False)
+    assert turned.pattern == "overfitting", "validation that rises needs no comparison"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_each_pattern_is_named(name):
     reading = read_curves(CASES[name], vocab_size=65)

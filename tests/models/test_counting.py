@@ -11,7 +11,7 @@ import torch
 from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.counting import load_counting, save_counting
 from hornbook.models import ngram
-from hornbook.models.counting import count
+from hornbook.models.counting import bytes_of_counts, count
 from hornbook.models.counting_gpt import CountingGPT, CountingGPTConfig
 from hornbook.models.modern_gpt import ModernGPTConfig
 from hornbook.nn.layout import Ragged
@@ -116,3 +116,13 @@ def test_a_large_vocabulary_is_refused():
     config = CountingGPTConfig(ModernGPTConfig(vocab_size=8192, n_heads=1, d_model=8, d_ff=8))
     with pytest.raises(ConfigError, match="8,192"):
         CountingGPT(config, count(TEXT, V).counts)
+
+
+def test_the_memory_of_counts_is_foreseen_from_a_beginning():
+    text = np.random.default_rng(3).zipf(1.4, 40_000).clip(max=60) - 1
+    counted = count(text, 60)
+    arrays = [a for level in counted.counts.levels for a in vars(level).values()]
+    held = sum(a.nbytes for a in [*arrays, *counted.entries])
+    for n_first, close in ((40_000, 0.01), (10_000, 0.15)):
+        kept, at_most = bytes_of_counts(text[:n_first], 60, n_tokens=len(text))
+        assert kept == pytest.approx(held, rel=close) and at_most > kept

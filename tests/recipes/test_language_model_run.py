@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 import yaml
 
 from hornbook import bundle
@@ -127,9 +128,11 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(text, tmp_path):
     assert session.carry_out(Quiet(), command="").status == "finished"
 
 
-def test_micro_batches_change_nothing_but_rounding(text, tmp_path):
-    whole = run(text, tmp_path / "one")
-    parts = run(text, tmp_path / "two", micro_batch_size=1)
+@pytest.mark.parametrize("family", ["gpt", "bert"])
+def test_micro_batches_change_nothing_but_rounding(text, tmp_path, family):
+    options = {"family": family, "tokenizer": "character"}
+    whole = run(text, tmp_path / "one", **options)
+    parts = run(text, tmp_path / "two", micro_batch_size=1, **options)
     assert parts.best_validation_loss == pytest.approx(whole.best_validation_loss, abs=1e-4)
 
 
@@ -148,6 +151,86 @@ def test_resuming_refuses_other_settings_and_other_data(text, tmp_path):
     text.write_text(text.read_text().replace("bottles", "battles"))
     with pytest.raises(CheckpointError, match="fingerprint"):
         resume(tmp_path / "run")
+
+
+def test_resuming_refuses_other_validation_data(text, tmp_path):
+    run(text, tmp_path / "run", stop_after=5)
+    words = text.read_text()
+    text.write_text(words[:-200] + words[-200:].replace("bottles", "battles"))
+    with pytest.raises(CheckpointError, match="validation data are others"):
+        resume(tmp_path / "run")
+
+
+def test_a_resumed_runs_energy_is_that_of_its_parts(text, tmp_path, monkeypatch):
+    first = run(text, tmp_path / "run", stop_after=5)
+    rows = (tmp_path / "run/emissions.csv").read_text()
+    whole = resume(tmp_path / "run")
+    assert (tmp_path / "run/emissions.csv").read_text().startswith(rows)
+    assert first.energy_kwh < whole.energy_kwh and first.emissions_kg < whole.emissions_kg
+
+
+def test_an_interrupted_run_says_that_its_loss_is_of_a_sample(text, tmp_path, monkeypatch):
+    for module in ("language_model", "training_run"):
+        monkeypatch.setattr(f"hornbook.recipes.{module}.SAMPLED", 160)
+    stopped = run(text, tmp_path / "run", stop_after=8)
+    assert "of a sample of 160" in stopped.message
+    assert not resume(tmp_path / "run").message
+
+
+def test_an_interrupted_run_in_parts_keeps_its_last_weights_not_its_best(text, tmp_path):
+    """What processes that share a model would put together again, from a checkpoint."""
+    listener = Quiet(stop_after=8)
+    asked = training_run.asked_for(TINY | {"data": str(text), "evaluations": 4, "sharded": True})
+    session = listener.session = training_run.open_new(asked, tmp_path / "run", listener)
+    session.carry_out(listener, command="")
+    training = session.training
+    last = [p.clone() for p in training.objective.model.parameters()]
+    training.accelerator = type("Two", (), {"num_processes": 2})
+    for status, same in (("interrupted", True), ("finished", False)):
+        rebuilt = training.whole(status).model.parameters()
+        assert all(map(torch.equal, rebuilt, last)) == same
+
+
+def test_all_processes_stop_where_one_is_asked_to(text, tmp_path):
+    asked = training_run.asked_for(TINY | {"data": str(text)})
+    training = training_run.open_new(asked, tmp_path / "run", Quiet()).training
+
+    class Two:
+        num_processes, device = 2, "cpu"
+        other = 0.0
+
+        def reduce(self, x, how):
+            assert how == "sum"
+            return x + self.other
+
+    training.accelerator = Two()
+    assert not training._agreed_to_stop()
+    Two.other = 1.0
+    assert training._agreed_to_stop(), "the other was asked"
+    Two.other = 0.0
+    training.stop()
+    assert training._agreed_to_stop()
+
+
+def test_any_tokenizer_trained_here_has_what_an_encoder_hides_behind(text, tmp_path):
+    run(text, tmp_path / "run", family="bert", tokenizer="bpe", vocab_size=300, steps=2)
+    assert bundle.load(tmp_path / "run").tokenizer.id_of("[MASK]") == 4
+    run(text, tmp_path / "gpt", steps=2)
+    with pytest.raises(ConfigError, match=r"no token \[MASK\](.|\n)*wordpiece"):
+        run(text, tmp_path / "no", family="bert", tokenizer=str(tmp_path / "gpt"))
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_plan_of_a_network_on_counts_has_the_counts(text):
+    settled = [
+        training_run.settle(
+            training_run.asked_for(TINY | {"data": str(text), "counting": counting})
+        )
+        for counting in (False, True)
+    ]
+    alone, counted = (training_run.plan_of(s, prepared) for prepared, s in settled)
+    assert alone.memory.counts == 0 < counted.memory.counts
+    assert counted.memory.total >= alone.memory.total + counted.memory.counts
 
 
 def test_a_finished_run_or_a_full_folder_is_not_written_over(text, tmp_path):
@@ -218,6 +301,7 @@ def test_a_preset_brings_all_its_sizes_and_says_when_others_are_asked():
     asked = settings_from(Asked, data="x", family="gpt2", preset="gpt2")
     settings = resolve(asked, vocab_size=50257, n_tokens=10**7, tokenizer="gpt2")
     assert (settings.n_layers, settings.d_model, settings.context_length) == (12, 768, 1024)
+    assert "depth" not in derived(asked, settings), "its sizes do not follow from the dial"
     other = settings_from(Asked, data="x", family="gpt2", preset="gpt2", d_model=64)
     with pytest.raises(ConfigError, match="d_model 768, not 64"):
         resolve(other, vocab_size=50257, n_tokens=10**7, tokenizer="gpt2")

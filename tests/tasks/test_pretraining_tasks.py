@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from hornbook.errors import DataError
+from hornbook.errors import ConfigError, DataError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.modern_bert import ModernBert, ModernBertConfig
@@ -23,6 +24,41 @@ def test_teacher_forcing_by_hand():
     assert batch.inputs.tolist() == [START, 6, 4, START, 5]
     assert batch.targets.tolist() == [6, 4, END, 5, END]
     assert (batch.source_layout.lengths, batch.layout.lengths) == ([1, 2], [3, 2])
+
+
+def test_a_rectangle_costs_what_texts_end_to_end_cost():
+    torch.manual_seed(0)
+    trunk = EncoderDecoder(EncoderDecoderConfig(12, 16, n_layers=2, n_heads=2, d_model=16, d_ff=32))
+    pairs = [([7, 8, 5], [5]), ([9], [6, 4, 3]), ([3, 4], [2, 2])]
+    ragged = seq2seq.collate(pairs, start=START, end=END)
+    sources = [np.array(source) for source, _ in pairs]
+    rows = seq2seq.rectangles(sources, [np.array([*t, END]) for _, t in pairs], start=START)
+    assert rows.inputs.shape == rows.targets.shape == (3, 4) and rows.source.shape == (3, 3)
+    for loss_of in (seq2seq.loss_of, seq2seq.smoothed_loss_of):
+        gradients = []
+        for batch in (ragged, rows):
+            model = seq2seq.Seq2Seq(trunk)
+            model.zero_grad()
+            loss = loss_of(model, batch)
+            assert loss.n_targets == 9
+            loss.total.backward()
+            gradients.append([loss.total.detach(), *(p.grad.clone() for p in model.parameters())])
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_begins_and_ends_with_what_the_vocabulary_has():
+    class Some:
+        def __init__(self, *tokens):
+            self.rust, self.tokens = self, tokens
+
+        def token_to_id(self, token):
+            return self.tokens.index(token) if token in self.tokens else None
+
+    assert seq2seq.bounds(Some("a", "<|endoftext|>", "[SEP]")) == (1, 1)
+    assert seq2seq.bounds(Some("[SEP]", "[CLS]")) == (1, 0)
+    assert seq2seq.bounds(Some("</s>", "<pad>")) == (1, 0)
+    with pytest.raises(ConfigError, match="where to stop"):
+        seq2seq.bounds(Some("a", "[CLS]"))
 
 
 def test_windows_are_documents_of_one_length():
@@ -51,13 +87,13 @@ def test_it_learns_to_reverse():
     )
     model = seq2seq.Seq2Seq(trunk)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    n_steps = 250
+    n_steps = 300
     for step in range(n_steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(step / 40, 1 - step / n_steps)
-        loss = seq2seq.loss_of(
-            model, seq2seq.collate(reversals(48, generator), start=START, end=END)
-        )
+        pairs = reversals(48, generator)
+        sources, targets = [np.array(s) for s, _ in pairs], [np.array([*t, END]) for _, t in pairs]
+        loss = seq2seq.loss_of(model, seq2seq.rectangles(sources, targets, start=START))
         (loss.total / loss.n_targets).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -98,6 +134,21 @@ def test_smoothing_raises_the_least_loss():
     assert plain.n_targets == none.n_targets == 5
     certain = torch.nn.functional.one_hot(batch.targets, 12) * 50.0
     assert seq2seq.smoothed_loss_of(lambda _: certain, batch).total > 5
+
+
+def test_what_is_hidden_in_a_text_does_not_depend_on_its_neighbours():
+    masking = masked_lm.Masking(mask_token=4, vocab_size=50, n_specials=5, share=0.3)
+    texts = [list(range(5, 40)), list(range(6, 46)), list(range(7, 30))]
+
+    def drawn(*keys):
+        return [torch.Generator().manual_seed(key) for key in keys]
+
+    whole = masking.collate(texts, drawn(0, 1, 2))
+    alone = [masking.collate([text], drawn(key)) for key, text in enumerate(texts)]
+    assert whole.layout.lengths == [40, 35, 23]  # the longest first
+    assert torch.equal(whole.tokens, torch.cat([alone[i].tokens for i in (1, 0, 2)]))
+    assert torch.equal(whole.targets, torch.cat([alone[i].targets for i in (1, 0, 2)]))
+    assert not torch.equal(alone[0].tokens, masking.collate(texts[:1], drawn(9)).tokens)
 
 
 @pytest.mark.parametrize("share", [0.15, 0.3])

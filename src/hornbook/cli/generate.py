@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 # What config.json calls the families that continue a text.
 WRITERS = {"hornbook-bigram", "hornbook-counting-gpt", "gpt2", "nanochat", "llama"}
+TRANSLATOR = "marian"  # writes another text from one
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="A training run's folder, or a model's.")],
-    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads standard input.")],
+    prompt: Annotated[
+        str,
+        typer.Argument(help="The text to continue, or to translate; - reads standard input."),
+    ],
     n_tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Tokens to write.")] = 200,
     temperature: Annotated[
         float, typer.Option(help="0 takes the likeliest token; above 1 is wilder.")
@@ -54,6 +58,14 @@ def command(
     transforms += [sampling.top_p(top_p)] if top_p is not None else []
     transforms += [sampling.min_p(min_p)] if min_p is not None else []
     opened = bundle.load(model)
+    if opened.family == TRANSLATOR:
+        from hornbook.generation.translate import translate
+
+        source = sys.stdin.read() if prompt == "-" else prompt
+        (written,) = translate(opened.model, opened.tokenizer, [source], max_tokens=n_tokens)
+        found = {"prompt": source, "text": written}
+        print(json.dumps(found, ensure_ascii=False) if as_json else written)
+        return
     if opened.family not in WRITERS:
         raise ConfigError(
             f"{model} is a {opened.family}, which doesn't write text",

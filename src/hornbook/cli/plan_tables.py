@@ -26,6 +26,7 @@ def plan_lines(plan: PlanRecord) -> Iterator[str]:
         "optimiser": memory.optimizer,
         "activations": memory.activations,
         "loss": memory.head,
+        "counts": memory.counts,
         "other": memory.working,
     }
     listed = ", ".join(f"{name} {bytes_in_words(n)}" for name, n in parts.items() if n)

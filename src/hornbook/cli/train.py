@@ -18,7 +18,7 @@ _DATA, _SIZE, _LENGTH, _RUN, _OUTPUT = "Data", "Size", "Length", "The run", "Out
 def command(
     family: Annotated[
         str | None,
-        typer.Argument(help="ngram, bigram, gpt, gpt2, llama, bert or modern-bert."),
+        typer.Argument(help="ngram, bigram, gpt, gpt2, llama, bert, modern-bert or seq2seq."),
     ] = None,
     data: Annotated[
         str | None,
@@ -29,6 +29,17 @@ def command(
     ] = None,
     text: Annotated[
         str | None, typer.Option(help="Column with the text, of a table.", rich_help_panel=_DATA)
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Of pairs: the column that is read, or the ending of parallel files.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The one that is written from it.", rich_help_panel=_DATA),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -119,6 +130,8 @@ def command(
         "family": family,
         "data": data,
         "text": text,
+        "source": source,
+        "target": target,
         "tokenizer": tokenizer,
         "vocab_size": vocab_size,
         "depth": depth,
@@ -133,8 +146,9 @@ def command(
     }
     given = {name: value for name, value in given.items() if value is not None}
     words = shlex.join(["hornbook", *sys.argv[1:]])
-    if family == "ngram" and data:
-        training_tables.show_ngram(given, out, as_json)
+    if family == "ngram":
+        chosen = {"config": config, "resume": resume, "sanity": sanity, "dry-run": dry_run}
+        training_tables.show_ngram(given, [n for n, v in chosen.items() if v], out, as_json)
         return
     if resume is None and not (data or config):
         raise ConfigError(

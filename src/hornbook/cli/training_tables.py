@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from hornbook.cli.plan_tables import plan_lines
 from hornbook.config import settings_from
 from hornbook.errors import ConfigError, nearest
 from hornbook.records import RunSummary
+
+HIGHEST_ORDER = 20
 
 if TYPE_CHECKING:
     from hornbook.recipes.dial import Asked
@@ -83,13 +86,20 @@ def show_run(folder: Path, summary: RunSummary, as_json: bool) -> None:
         for advice in summary.reading.advice:
             print(f"  {advice}")
     print(ended_in_words(summary))
+    if summary.message:
+        print(summary.message)
     print(f"model {folder / 'model'}, report {folder / 'report.html'}")
     if summary.status == "interrupted":
         print(f"go on with: hornbook train --resume {folder}")
 
 
-def show_ngram(given: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    """Count, and say how well each order foresees the validation text; kept where --out says."""
+def show_ngram(
+    given: dict[str, Any], refused: Sequence[str], out: Path | None, as_json: bool
+) -> None:
+    """Count, and say how well each order foresees the validation text; kept where --out says.
+
+    refused: options that were given and have no meaning here.
+    """
     from hornbook import bundle
     from hornbook.data.packing import beginning
     from hornbook.evaluation.likelihood import bits_per_byte
@@ -97,7 +107,22 @@ def show_ngram(given: dict[str, Any], out: Path | None, as_json: bool) -> None:
     from hornbook.recipes.dial import Asked
     from hornbook.recipes.preparation import prepare
 
+    if refused:
+        raise ConfigError(
+            f"counting takes no --{' and no --'.join(refused)}",
+            hint="It is done in one pass: leave them out.",
+        )
+    if "data" not in given:
+        raise ConfigError(
+            "what to count is not said",
+            hint="Give --data: a corpus such as sherlock, a file or a folder.",
+        )
     order = given.pop("order", 5)
+    if type(order) is not int or not 1 <= order <= HIGHEST_ORDER:
+        raise ConfigError(
+            f"the order of n-grams is {order!r}",
+            hint=f"A number from 1 to {HIGHEST_ORDER}: --set order=5",
+        )
     allowed = {"family", "data", "text", "tokenizer", "vocab_size"}
     for name in given:
         if name not in allowed:

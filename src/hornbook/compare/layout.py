@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hornbook.compare.settings import StudyPlan
+from hornbook.data.duplicates import find_duplicates, groups
 from hornbook.data.examples import Document, Example, Labelled, Problem, targets_of
 from hornbook.data.store import read_examples, write_examples
 from hornbook.errors import StudyError
@@ -90,10 +91,17 @@ class StudyFolder:
         """What a technique is fitted on: train and validation of this repeat."""
         pool = self.pool()
         targets = targets_of(pool, problem.label_names)
-        groups = np.array(json.loads((self.path / "data" / "groups.json").read_text("utf-8")))
-        whole = Labelled([example.document for example in pool], targets, groups)
+        whole = Labelled([example.document for example in pool], targets, self._groups(pool))
         train, validation = self.rows(repeat)
         return whole.take(train), whole.take(validation)
+
+    def _groups(self, pool: list[Example]) -> np.ndarray:
+        """As `write_data` kept them; found again for a study begun before there was such a file."""
+        path = self.path / "data" / "groups.json"
+        if not path.is_file():
+            pairs = find_duplicates([example.document.full for example in pool])
+            write_text(path, json.dumps(groups(len(pool), pairs).tolist()) + "\n")
+        return np.array(json.loads(path.read_text("utf-8")))
 
     def test_documents(self) -> list[Document]:
         path = self.path / "data" / "test_documents.jsonl"

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hornbook.records import CurveReading, EvaluationRecord, Evidence, Metrics, Pattern
 
@@ -40,7 +40,7 @@ FEWEST_EVALUATIONS, FEWEST_STEPS = 3, 20
 class Curves:
     """A run as read_curves sees it. guessing: ln V, the loss of the even guess, or None; counting:
     the best counting model's loss on the validation text, or None. train, validation: losses at
-    the evaluations that have both; at: their steps."""
+    the evaluations that have both; at: their steps. alike: whether the two losses compare."""
 
     steps: list[int]
     losses: list[float]
@@ -51,13 +51,22 @@ class Curves:
     validation: list[float]
     guessing: float | None
     counting: float | None
+    alike: bool = True
 
 
 def read_curves(
-    metrics: Metrics, *, vocab_size: int | None = None, counting: float | None = None
+    metrics: Metrics,
+    *,
+    vocab_size: int | None = None,
+    counting: float | None = None,
+    alike: bool = True,
 ) -> CurveReading:
-    """Read a run's curves. counting: the n-gram referee's validation loss, nats per token."""
-    curves = _curves(metrics, vocab_size, counting)
+    """Read a run's curves. counting: the n-gram referee's validation loss, nats per token.
+
+    alike: False where training solves a harder task than validation, so that the two losses don't
+    compare: a network on counts learns with a fold of them left out.
+    """
+    curves = replace(_curves(metrics, vocab_size, counting), alike=alike)
     if len(curves.validation) < FEWEST_EVALUATIONS and len(curves.losses) < FEWEST_STEPS:
         return CurveReading(
             pattern="too short",
@@ -161,7 +170,7 @@ def _no_learning(c: Curves) -> CurveReading | None:
 
 
 def _leak(c: Curves) -> CurveReading | None:
-    if not c.validation:
+    if not c.validation or not c.alike:
         return None
     train, validation = c.train[-1], c.validation[-1]
     below_train = 1 - validation / train if train > 0 else 0.0
@@ -200,7 +209,8 @@ def _overfitting(c: Curves) -> CurveReading | None:
     turned = rise > NOTICEABLE and train_fell > 0
     gap = c.validation[-1] - c.train[-1]
     third = c.validation[-1 - max(1, len(c.validation) // 3)]
-    by_heart = gap > GAP * c.validation[-1] and third - c.validation[-1] < 0.5 * GAP * gap
+    still = third - c.validation[-1] < 0.5 * GAP * gap
+    by_heart = c.alike and gap > GAP * c.validation[-1] and still
     if not turned and not by_heart:
         return None
     says = (
@@ -217,7 +227,7 @@ def _overfitting(c: Curves) -> CurveReading | None:
             Evidence(name="best validation loss", value=c.validation[best], unit="nats"),
             Evidence(name="at step", value=float(c.at[best])),
             Evidence(name="last validation loss", value=c.validation[-1], unit="nats"),
-            Evidence(name="gap to training", value=gap, unit="nats"),
+            *([Evidence(name="gap to training", value=gap, unit="nats")] if c.alike else []),
         ],
         advice=[
             f"Use the best checkpoint, of step {c.at[best]:,}; stop there next time.",
@@ -298,7 +308,9 @@ def _healthy(c: Curves) -> CurveReading:
     says = f"The loss fell from {values[0]:.3f} to {values[-1]:.3f}"
     evidence = [Evidence(name="loss at the end", value=values[-1], unit="nats")]
     advice = ["A larger model or more text is what would lower it further."]
-    if c.validation:
+    if not c.alike:
+        says += ", on validation; training, which leaves a fold of the counts out, does not compare"
+    elif c.validation:
         gap = c.validation[-1] - c.train[-1]
         says += f", with validation {abs(gap):.3f} {'above' if gap >= 0 else 'below'} training"
         evidence.append(Evidence(name="gap to training", value=gap, unit="nats"))

@@ -47,7 +47,8 @@ class Recipe:
 
     batch_size: sequences in an optimiser step, over all devices. micro_batch_size: at once on one
     device; None for as many as the batch gives each. length: tokens of a sequence; None for the
-    model's context.
+    model's context. counts: bytes of n-gram counts that the model stands on; counting: of
+    all that is held while they are made, before the first step.
     """
 
     family: str
@@ -59,6 +60,8 @@ class Recipe:
     precision: str = "float32"
     gradient_checkpointing: bool = False
     optimizer: Optimizer = "adamw"
+    counts: int = 0
+    counting: int = 0
 
     @property
     def context(self) -> int:
@@ -224,7 +227,8 @@ def memory_of(
         activations=parts[3],
         head=parts[4],
         working=parts[5],
-        total=sum(parts),
+        counts=recipe.counts,
+        total=max(sum(parts) + recipe.counts, recipe.counting),
         activations_per_layer=round(trunk / max(1, len(_blocks(model)))),
     )
 

@@ -9,6 +9,7 @@ context counts after how many different tokens an n-gram stood, instead of how o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from hornbook.models.ngram import Ints, checked, discounts
 
 Floats = NDArray[np.float32]
+_SORTING, _DISCOUNTING = 40, 24  # bytes a token, and an n-gram and fold, while they are made
 SMALLEST = 1e-7  # a share below this is taken for this: its logarithm has to stay finite
 
 
@@ -147,6 +149,32 @@ def count(tokens: np.ndarray, vocab_size: int, *, max_order: int = 7, n_folds: i
     assert waiting is not None
     levels.append(_level(*waiting, vocab_size))
     return Counted(Counts(vocab_size, tuple(levels)), entries, n_folds)
+
+
+def bytes_of_counts(
+    tokens: np.ndarray, vocab_size: int, *, n_tokens: int, max_order: int = 7, n_folds: int = 8
+) -> tuple[int, int]:
+    """What `count` will hold, kept and at its highest, from the beginning of a text. Bytes.
+
+    tokens: the beginning; n_tokens: of the whole text. How many different n-grams there will be is
+    continued from how they grew in the beginning's second half (Heaps 1978, section 7.5).
+    """
+    tokens = checked(tokens, vocab_size)
+    kept, largest, n_contexts = 4 * max_order * n_tokens, 0, 1
+    before = np.zeros(len(tokens), np.int64)
+    for order in range(1, min(max_order, len(tokens)) + 1):
+        some = slice(order - 1, None)
+        codes, first, entry = np.unique(
+            before[some] * vocab_size + tokens[some], return_index=True, return_inverse=True
+        )
+        half = int((first < len(tokens) // 2).sum())
+        growth = len(codes) / max(1, half)  # by which they grow where the text doubles
+        n = round(len(codes) * growth ** math.log2(n_tokens / len(tokens)))
+        kept += n * (8 + 4 * (n_folds + 1)) + n_contexts * (8 + 8 * (n_folds + 1))
+        largest, n_contexts = max(largest, n), n
+        before = np.zeros(len(tokens), np.int64)
+        before[order:] = entry[:-1]
+    return kept, kept + _SORTING * n_tokens + _DISCOUNTING * (n_folds + 1) * largest
 
 
 def _counted(entry: Ints, fold: Ints, n_entries: int, n_folds: int) -> Floats:

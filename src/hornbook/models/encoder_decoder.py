@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hornbook.nn.attention import CrossAttention, SelfAttention
 from hornbook.nn.feedforward import FeedForward
-from hornbook.nn.init import normal_
+from hornbook.nn.init import fan_in_, normal_
 from hornbook.nn.layout import Layout, check_fits
 
 
@@ -94,6 +94,10 @@ class EncoderDecoder(nn.Module):
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.n_layers))
         self.dropout = nn.Dropout(config.dropout)
         normal_(self)
+        # Unit-sized inputs give unit-sized outputs, as in the paper's own code: between norms that
+        # stand behind each sum, small weights learn ten times more slowly (experiments/LOG.md).
+        fan_in_([part for part in self.modules() if isinstance(part, nn.Linear)])
+        nn.init.normal_(self.tokens.weight, std=config.d_model**-0.5)
 
     def forward(
         self, source: Tensor, source_layout: Layout, target: Tensor, layout: Layout

@@ -14,7 +14,8 @@ from hornbook.config import Seconds, Settings, settings_from
 from hornbook.errors import ConfigError
 from hornbook.models.presets import preset
 
-Family = Literal["bigram", "gpt", "gpt2", "llama", "bert", "modern-bert"]
+Family = Literal["bigram", "gpt", "gpt2", "llama", "bert", "modern-bert", "seq2seq"]
+ENCODERS = frozenset({"bert", "modern-bert"})
 Decay = Literal["linear", "cosine", "warm-up-stable-decay"]
 OptimizerName = Literal["muon", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -26,6 +27,8 @@ class Asked(Settings):
     family: Family = "gpt"
     data: str
     text: str | None = None  # the column of a table
+    source: str | None = None  # of pairs: a column, or the ending of parallel files; and
+    target: str | None = None  # what is written from it
     tokenizer: str | None = None  # an algorithm's name, `gpt2`, or a folder
     vocab_size: int | None = Field(None, ge=2)
     depth: int | None = Field(None, ge=1, le=96)  # the dial; by the length of the run when None
@@ -48,6 +51,7 @@ class Asked(Settings):
     decay: Decay = "linear"
     clip: float = Field(1.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    positions: Literal["rotary", "alibi"] | None = None  # of a modern-bert
     counting: bool = False  # the network stands on n-gram counts of the training text
     cross_documents: bool = False
     gradient_checkpointing: bool = False
@@ -65,6 +69,8 @@ class Asked(Settings):
             raise ValueError(f"{' and '.join(given)} both say how long to train; give one")
         if self.counting and self.family != "gpt":
             raise ValueError(f"counting is for the family 'gpt', not '{self.family}'")
+        if (self.source or self.target) and self.family != "seq2seq":
+            raise ValueError(f"source and target are for the family 'seq2seq', not '{self.family}'")
         return self
 
 
@@ -87,8 +93,10 @@ class Resolved(Asked):
     weight_decay: float
 
 
-def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> Resolved:
-    """Decide what was left open. n_tokens: of the training text.
+def resolve(
+    asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str, longest: int | None = None
+) -> Resolved:
+    """Decide what was left open. n_tokens: of the training text; longest: of a pair's texts.
 
     The width is 64 a layer (Kaplan et al. 2020: the ratio hardly matters between 32 and 128), a
     head 64 wide. Raises ConfigError when widths don't divide or the text is too short.
@@ -99,9 +107,9 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
     n_layers = published.get("n_layers") or asked.n_layers or depth
     d_model = published.get("d_model") or asked.d_model or 64 * depth
     n_heads = published.get("n_heads") or asked.n_heads or _heads(d_model)
-    context = (
-        asked.context_length or published.get("context_length") or _context(n_tokens, vocab_size)
-    )
+    context = asked.context_length or published.get("context_length")
+    if context is None:  # what holds the longest pair, or windows of a usual length
+        context = -(-longest // 8) * 8 if longest else _context(n_tokens, vocab_size)
     batch = asked.batch_size or max(1, 2048 // context)
     muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
     narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
@@ -128,6 +136,8 @@ def resolve(asked: Asked, *, vocab_size: int, n_tokens: int, tokenizer: str) -> 
 def derived(asked: Asked, resolved: Resolved) -> dict[str, str | int | float | bool | None]:
     """What the dial decided: the values that nobody gave."""
     given = {name for name, value in asked.model_dump().items() if value is not None}
+    if asked.preset:
+        given.add("depth")  # which a preset's sizes don't follow from
     return {k: v for k, v in resolved.model_dump().items() if k not in given and v is not None}
 
 

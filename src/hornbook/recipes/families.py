@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,13 +14,13 @@ from torch import nn
 from hornbook.data.packing import beginning
 from hornbook.errors import ConfigError
 from hornbook.models import CONFIGS, MODELS
-from hornbook.models.counting import Counted, count
+from hornbook.models.counting import Counted, bytes_of_counts, count
 from hornbook.models.counting_gpt import CountingGPT, CountingGPTConfig
 from hornbook.models.presets import preset
 from hornbook.nn.losses import LossSum
-from hornbook.recipes.dial import Resolved
+from hornbook.recipes.dial import ENCODERS, Resolved
 from hornbook.recipes.preparation import Prepared
-from hornbook.tasks import language_modeling, masked_lm
+from hornbook.tasks import language_modeling, masked_lm, seq2seq
 from hornbook.tasks.counted_language_modeling import CountedBatch, CountedLanguageModel
 from hornbook.tasks.language_modeling import LanguageModel, NextTokenBatch
 from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM, Masking
@@ -34,21 +35,23 @@ PAGES = {
     "llama": "llama",
     "bert": "bert",
     "modern-bert": "modern-bert",
+    "seq2seq": "encoder-decoder",
 }
-ENCODERS = {"bert", "modern-bert"}
+COUNTED_FIRST = 500_000  # tokens that the memory of counts is foreseen from
 MASKED_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # Devlin et al. 2019; Warner et al. 2024
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How windows become what a model learns from.
+    """How windows, or pairs of texts, become what a model learns from.
 
     collate: (tokens, targets, places) -> a batch; tokens and targets (B, T), places (B,) where each
-    row begins in the training text, None for other text. writes: it can continue a text.
+    row begins in the training text, None for other text. Of pairs: (sources, targets) -> a batch,
+    each a list of B rows of tokens. writes: it can write a text.
     """
 
     model: nn.Module
-    collate: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
+    collate: Callable[..., Any]
     loss_of: Callable[[nn.Module, Any], LossSum]
     writes: bool = True
 
@@ -76,6 +79,8 @@ def build(settings: Resolved, prepared: Prepared, device: str) -> Objective:
     trunk = MODELS.load(PAGES[settings.family])(config).to(device)
     if settings.family in ENCODERS:
         return hidden_tokens(trunk, prepared.tokenizer, settings, device)
+    if settings.family == "seq2seq":
+        return translation(trunk, prepared.tokenizer, device)
     return next_token(trunk, device)
 
 
@@ -100,12 +105,19 @@ def architecture(settings: Resolved) -> Any:
     sizes |= {"vocab_size": settings.vocab_size, "context_length": settings.context_length}
     if settings.dropout:
         sizes["dropout"] = settings.dropout
+    if settings.positions:
+        sizes["positions"] = settings.positions
     kind = CONFIGS.load(page)
     known = {f.name for f in fields(kind)}
     if settings.dropout and "dropout" not in known:
         raise ConfigError(
             f"the family '{settings.family}' has no dropout",
-            hint="Leave it out, or train gpt2 or bert.",
+            hint="Leave it out, or train gpt2, bert or seq2seq.",
+        )
+    if settings.positions and "positions" not in known:
+        raise ConfigError(
+            f"the family '{settings.family}' has positions of one kind",
+            hint="Leave them out, or train modern-bert.",
         )
     return kind(**{name: value for name, value in sizes.items() if name in known})
 
@@ -140,6 +152,16 @@ def on_counts(trunk: CountingGPT, counted: Counted, device: str) -> Objective:
     return Objective(CountedLanguageModel(trunk), collate, language_modeling.loss_of)
 
 
+def counts_bytes(settings: Resolved, prepared: Prepared) -> tuple[int, int]:
+    """About how much memory the counts take, with the copies of what they say at a micro-batch's
+    places that are kept for the backward pass; and how much the making of the counts."""
+    text = beginning(prepared.train, COUNTED_FIRST).tokens
+    kept, at_most = bytes_of_counts(text, settings.vocab_size, n_tokens=len(prepared.train))
+    n_places = settings.micro_batch_size * settings.context_length
+    n_orders = len(CountingGPTConfig(architecture(settings)).orders)
+    return kept + 5 * 4 * n_places * n_orders * settings.vocab_size, at_most
+
+
 def hidden_tokens(trunk: Any, tokenizer: Tokenizer, settings: Resolved, device: str) -> Objective:
     """An encoder and its hidden tokens (Devlin et al. 2019, section 3.1); each window one text."""
     masking = Masking(
@@ -150,11 +172,23 @@ def hidden_tokens(trunk: Any, tokenizer: Tokenizer, settings: Resolved, device: 
     )
 
     def collate(tokens: np.ndarray, targets: np.ndarray, places: np.ndarray | None) -> MaskedBatch:
-        # What is hidden follows from the place (or the tokens), so that a resumed run hides alike.
-        key = settings.seed + int(tokens[:, 0].sum() if places is None else places.sum())
-        return masking.collate(tokens.tolist(), torch.Generator().manual_seed(key), device)
+        # What is hidden in a row follows from its place (or its tokens) alone: a resumed run hides
+        # alike, and so do eight micro-batches and one.
+        keys = map(_key, tokens) if places is None else places.tolist()
+        drawing = [torch.Generator().manual_seed(settings.seed + key) for key in keys]
+        return masking.collate(tokens.tolist(), drawing, device)
 
     return Objective(MaskedLM(trunk).to(device), collate, masked_lm.loss_of, writes=False)
+
+
+def translation(trunk: Any, tokenizer: Tokenizer, device: str) -> Objective:
+    """An encoder-decoder and what is written from each source (Vaswani et al. 2017)."""
+    start, _ = seq2seq.bounds(tokenizer)
+
+    def collate(sources: list[np.ndarray], targets: list[np.ndarray]) -> seq2seq.PairBatch:
+        return seq2seq.rectangles(sources, targets, start=start, device=device)
+
+    return Objective(seq2seq.Seq2Seq(trunk), collate, seq2seq.loss_of)
 
 
 def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved) -> AnyOptimizer:
@@ -167,7 +201,7 @@ def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved)
         return settings.lr_head / settings.lr_embedding if "head." in name else 1.0
 
     def inside(name: str) -> bool:
-        return "blocks." in name or "table." in name
+        return any(part in name for part in ("blocks.", "table.", "encoder.", "decoder."))
 
     named = list(model.named_parameters())
     if settings.optimizer == "muon":
@@ -192,6 +226,10 @@ def _feed_forward(settings: Resolved) -> int:
     if settings.family in {"llama", "modern-bert"}:
         return -(-8 * settings.d_model // 24) * 8
     return 4 * settings.d_model
+
+
+def _key(row: np.ndarray) -> int:
+    return zlib.crc32(row.tobytes())
 
 
 def _named(page: str) -> str:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from hornbook.data.packing import Tokens, beginning, from_all_over
-from hornbook.data.windows import Windows
+from hornbook.errors import CheckpointError
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
-from hornbook.generation.generate import generate
-from hornbook.generation.sampling import chain, temperature, top_k
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.dial import Resolved
 from hornbook.recipes.families import Objective, build, make_optimizer
 from hornbook.recipes.preparation import Prepared
+from hornbook.recipes.reading import open_reading
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.training.accelerator import make_accelerator, spread, start_trackers
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
@@ -70,15 +67,8 @@ class Training:
         self.objective: Objective = build(settings, prepared, self.accelerator.device.type)
         self.spread = spread(self.objective.model, self.accelerator, sharded=settings.sharded)
         self.optimizer = make_optimizer(self.objective.model, settings=settings)
-        self.windows = Windows(
-            prepared.train,
-            context_length=settings.context_length,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            cross_documents=settings.cross_documents,
-        )
+        place = self.accelerator.process_index, self.accelerator.num_processes
+        self.reading = open_reading(settings, prepared, self.objective, place)
         self.progress = Progress(seconds=time.monotonic() - began)  # counting is learning too
         self._stopping = False
         self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
@@ -89,7 +79,8 @@ class Training:
         if found is None:
             return ()
         found.load_into(self.objective.model, self.optimizer)
-        self.windows.restore(found.state["windows"])
+        _check_validation(found.state, self.prepared)
+        self.reading.restore(found.state["windows"])
         self.progress = Progress(**found.state["progress"])
         return found.skipped
 
@@ -118,13 +109,11 @@ class Training:
 
     def memorise(self) -> Memorised:
         """Learn one batch by heart, on a copy. Raises TrainingError with the likely cause."""
-        tokens, targets = self.windows.at(0)
-        places = self.windows.places()
         return memorise(
             Trial(
                 model=self.objective.model,
                 loss_of=self.objective.loss_of,
-                batch=self.objective.collate(tokens[:1], targets[:1], places[:1]),
+                batch=self.reading.one(),
                 make_optimizer=partial(make_optimizer, settings=self.settings),
                 accelerator=self.accelerator,
             )
@@ -137,7 +126,7 @@ class Training:
         for step in train_steps(
             self.spread,
             self.objective.loss_of,
-            self._batches(),
+            self.reading.steps(),
             self.optimizer,
             SCHEDULES[settings.decay](settings.warm_up),
             clock,
@@ -146,7 +135,7 @@ class Training:
             first_step=progress.step,
         ):
             progress.step = step.number + 1
-            progress.tokens += settings.batch_size * settings.context_length
+            progress.tokens += self.reading.n_read
             progress.seconds = time.monotonic() - began
             share = max(0.1, 2 / (progress.step + 1))
             if not step.refused:
@@ -159,7 +148,7 @@ class Training:
                     loss=step.loss,
                     lr=step.learning_rate,
                     gradient_norm=step.gradient_norm,
-                    tokens_per_second=settings.batch_size * settings.context_length / step.seconds,
+                    tokens_per_second=self.reading.n_read / step.seconds,
                     refused=step.refused,
                 )
             )
@@ -168,12 +157,19 @@ class Training:
                 progress.seconds = time.monotonic() - began
                 if settings.patience and progress.n_worse >= settings.patience:
                     return "stopped early"
-            if self._stopping:
+            if self._agreed_to_stop():
                 self.save()
                 return "interrupted"
         if progress.evaluated_at != progress.step:
             self._look(listener)
         return "finished"
+
+    def _agreed_to_stop(self) -> bool:
+        """Whether any process was asked to stop: then all do, after the same step."""
+        if self.accelerator.num_processes == 1:
+            return self._stopping
+        asked = torch.tensor(float(self._stopping), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _due(self, share: float) -> bool:
         """Whether to evaluate, when this share of the run is done."""
@@ -196,10 +192,8 @@ class Training:
 
     def evaluate(self) -> EvaluationRecord:
         """The loss on a sample of the validation text (on all of it where it is short)."""
-        progress, tokens = self.progress, self.prepared.validation
-        if self.sampled:
-            tokens = from_all_over(tokens, SAMPLED)
-        loss = self._loss(tokens)
+        progress = self.progress
+        loss, n_tokens = self._loss(SAMPLED)
         progress.last_loss, progress.evaluated_at = loss, progress.step
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.n_worse = loss, progress.step, 0
@@ -207,17 +201,18 @@ class Training:
             progress.n_worse += 1
         # On counts the two are not alike: training leaves a fold of them out.
         train_loss = None if self.settings.counting else progress.recent_loss
-        return self._record(loss, len(tokens), progress.step, train_loss)
+        return self._record(loss, n_tokens, progress.step, train_loss)
 
     def evaluate_kept(self) -> EvaluationRecord:
         """The loss of the best weights, which the model now has, on the whole validation text."""
-        tokens = self.prepared.validation
         step = self.progress.best_step or self.progress.step
-        record = self._record(self._loss(tokens), len(tokens), step, None)
+        record = self._record(*self._loss(None), step, None)
         return record.model_copy(update={"final": True})
 
-    def _loss(self, tokens: Tokens) -> float:
-        return mean_loss(self.objective.model, self.objective.loss_of, self._all(tokens))[0]
+    def _loss(self, most: int | None) -> tuple[float, int]:
+        """The loss on so many tokens of the validation part, and how many they were."""
+        batches, n_tokens = self.reading.validation(most)
+        return mean_loss(self.objective.model, self.objective.loss_of, batches)[0], n_tokens
 
     def _record(
         self, loss: float, n_tokens: int, step: int, train_loss: float | None
@@ -233,33 +228,27 @@ class Training:
             validation_loss=loss,
             # Of all tokens, as counting's: the first of a document, which is not guessed, too.
             bits_per_byte=bits_per_byte(loss, n_tokens, round(n_bytes)),
-            sample=self.sample(),
+            sample=self.reading.sample(),
         )
-
-    def sample(self, n_tokens: int = 120) -> str:
-        """What the model writes after the validation text's beginning; always the same draws."""
-        if not self.objective.writes:
-            return ""
-        prompt = beginning(self.prepared.validation, 16).tokens.tolist()
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        written = generate(
-            self.objective.trunk,
-            prompt,
-            n_tokens=n_tokens,
-            choose=chain(temperature(0.8), top_k(50)),
-            generator=generator,
-        )
-        return self.prepared.tokenizer.decode([*prompt, *written])
 
     def save(self) -> None:
-        """Write a checkpoint of this moment; the newest and the best stay."""
+        """Write a checkpoint of this moment; the newest and the best stay.
+
+        A loss is a score of the weights it was measured with, and of no others.
+        """
+        progress = self.progress
+        measured = progress.evaluated_at == progress.step
         save_checkpoint(
             self.folder / "checkpoints",
-            self.progress.step,
+            progress.step,
             self.objective.model,
             self.optimizer,
-            {"progress": asdict(self.progress), "windows": self.windows.state()},
-            score=self.progress.last_loss,
+            {
+                "progress": asdict(progress),
+                "windows": self.reading.state(),
+                "validation": self.prepared.validation.fingerprint,
+            },
+            score=progress.last_loss if measured else None,
         )
 
     def take_best(self) -> None:
@@ -268,12 +257,16 @@ class Training:
         if best is not None:
             best.load_into(self.objective.model)
 
-    def whole(self) -> Objective:
-        """The model in one piece: where processes hold parts of it, read from a checkpoint."""
+    def whole(self, status: RunStatus) -> Objective:
+        """The model in one piece: where processes hold parts of it, read from a checkpoint.
+
+        Which is the best one, but of an interrupted run the last.
+        """
         if not self.settings.sharded or self.accelerator.num_processes == 1:
             return self.objective
         objective = build(self.settings, self.prepared, "cpu")
-        kept = best_checkpoint(self.folder / "checkpoints")
+        chosen = latest_checkpoint if status == "interrupted" else best_checkpoint
+        kept = chosen(self.folder / "checkpoints")
         if kept is not None:
             kept.load_into(objective.model)
         return objective
@@ -283,28 +276,7 @@ class Training:
         settings = self.settings
         if settings.epochs is None:
             return settings.steps
-        per_step = settings.batch_size * settings.context_length
-        return max(1, round(settings.epochs * len(self.prepared.train) / per_step))
-
-    def _batches(self) -> Iterator[list[Any]]:
-        """Micro-batches of each step; their order is the windows' alone."""
-        size = self.settings.micro_batch_size
-        while True:
-            places = self.windows.places()
-            rows = zip(*(_cut(x, size) for x in (*next(self.windows), places)), strict=True)
-            yield [self.objective.collate(*part) for part in rows]
-
-    def _all(self, tokens: Tokens) -> Iterator[Any]:
-        """All of a text, each token after at least half a context."""
-        context = self.settings.context_length
-        for batch in Windows.in_order(
-            tokens,
-            context_length=context,
-            batch_size=max(1, 8192 // context),
-            stride=max(1, context // 2),
-            cross_documents=self.settings.cross_documents,
-        ):
-            yield self.objective.collate(*batch, None)
+        return self.reading.n_steps(settings.epochs)
 
 
 def chosen_precision(settings: Resolved) -> Precision:
@@ -321,5 +293,13 @@ def _plain(settings: Resolved) -> dict[str, str | int | float | bool | None]:
     return {name: v if not isinstance(v, tuple) else ",".join(v) for name, v in values.items()}
 
 
-def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
+def _check_validation(state: dict[str, Any], prepared: Prepared) -> None:
+    """The best so far was measured on the same text; checkpoints of before didn't say on which."""
+    found = prepared.validation.fingerprint
+    known = state.get("validation", found)
+    if known != found:
+        raise CheckpointError(
+            "the validation data are others than when the run was begun: their fingerprint was "
+            f"{known}, is {found}",
+            hint="Resume with the same data, or start a new run: losses would not compare.",
+        )

@@ -9,6 +9,7 @@ RUN/config.yaml       every setting, decided; repeats the run
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,10 +24,11 @@ from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
 from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
-from hornbook.recipes.dial import Asked, Resolved, derived, resolve
-from hornbook.recipes.families import ENCODERS, PAGES, architecture
-from hornbook.recipes.language_model import Training, chosen_precision
+from hornbook.recipes.dial import ENCODERS, Asked, Resolved, derived, resolve
+from hornbook.recipes.families import PAGES, architecture, counts_bytes
+from hornbook.recipes.language_model import SAMPLED, Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
+from hornbook.recipes.reading import pair_batches, shape_of_a_step
 from hornbook.recipes.referees import referees
 from hornbook.records import (
     CorpusRecord,
@@ -36,9 +38,10 @@ from hornbook.records import (
     RunStatus,
     RunSummary,
 )
+from hornbook.tasks.seq2seq import bounds
 from hornbook.text.tokenizer import Tokenizer
 from hornbook.training.accelerator import place
-from hornbook.training.emissions import Energy, country, metered
+from hornbook.training.emissions import Energy, country, metered, spent
 from hornbook.training.listeners import All, Lines
 from hornbook.training.listeners import Listener as Hearing
 from hornbook.training.memory import peak_bytes
@@ -53,6 +56,8 @@ class Listener(Hearing, Protocol):
 
 # Settings that others follow from: not to be changed beside a config in which all are decided.
 DECISIVE = {"family", "data", "text", "tokenizer", "vocab_size", "depth", "preset"} | {
+    "source",
+    "target",
     "context_length",
     "counting",
 }
@@ -66,8 +71,15 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
         vocab_size=prepared.tokenizer.vocab_size,
         n_tokens=len(prepared.train),
         tokenizer=prepared.name,
+        longest=prepared.longest,
     )
-    check_length(len(prepared.train), settings.context_length)
+    if prepared.sources is None:
+        check_length(len(prepared.train), settings.context_length)
+    else:
+        padding = pair_batches(settings, prepared).padding()
+        prepared.corpus.notes.append(
+            f"Batches of pairs of like length; padding is {padding:.1%} of their places."
+        )
     if settings.counting:
         check_vocabulary(settings.vocab_size)
     return prepared, settings
@@ -75,21 +87,25 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
 
 def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
     """What the run will take, on this machine."""
-    per_step = settings.batch_size * settings.context_length
+    rows, micro, length = shape_of_a_step(settings, prepared)
+    per_step = rows * length
     n_tokens = per_step * (settings.steps or 1)
     if settings.epochs:
         n_tokens = round(settings.epochs * len(prepared.train))
     precision = chosen_precision(settings)
+    counts, counting = counts_bytes(settings, prepared) if settings.counting else (0, 0)
     recipe = planning.Recipe(
         family=PAGES[settings.family],
         config=architecture(settings),
         n_tokens=n_tokens,
-        batch_size=settings.batch_size,
-        micro_batch_size=settings.micro_batch_size,
-        length=settings.context_length,
+        batch_size=rows,
+        micro_batch_size=micro,
+        length=length,
         precision=precision.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
+        counts=counts,
+        counting=counting,
     )
     cluster, speed = planning.this_machine(recipe, device=precision.device)
     made = planning.plan(recipe, cluster, speed)
@@ -103,12 +119,14 @@ def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
 class Session:
     """A run that is ready to be carried out.
 
-    decided: what the dial set. skipped: a sentence for each damaged checkpoint passed over.
+    decided: what the dial set. before: the most memory held until the model was built, bytes.
+    skipped: a sentence for each damaged checkpoint passed over.
     """
 
     training: Training
     plan: PlanRecord
     decided: dict[str, Any]
+    before: int
     skipped: tuple[str, ...] = ()
 
     @property
@@ -127,19 +145,33 @@ class Session:
                 self._take_best(nobody)
             return None
         with runs.locked(self.folder):
-            started, before = runs.now(), peak_bytes()
+            started = runs.now()
             written = All([Lines(self.folder / "metrics.jsonl"), listener])
-            with metered("hornbook train", self.folder / "emissions.csv") as energy:
+            emissions = self.folder / "emissions.csv"
+            with metered("hornbook train", emissions) as energy:
                 status = training.run(written)
-            grown = peak_bytes() - before
+            energy.kwh, energy.kg = spent(emissions)  # the parts before it was resumed too
+            grown = peak_bytes() - self.before
             if status != "interrupted":
                 self._take_best(written)
             with files.atomic_folder(self.folder / "model") as inside:
-                bundle.save(inside, training.whole().saved, prepared.tokenizer)
+                bundle.save(inside, training.whole(status).saved, prepared.tokenizer)
+                if prepared.sources is not None:
+                    _write_bounds(inside, prepared.tokenizer)
             summary = self._summary(status, started, command, grown, energy)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
         return summary
+
+    def _message(self, status: RunStatus) -> str:
+        """What has to be known of a loss that is not of the whole validation text."""
+        if status != "interrupted" or not self.training.sampled:
+            return ""
+        n_tokens = len(self.training.prepared.validation)
+        return (
+            f"Interrupted: the loss is of a sample of {SAMPLED:,} of the {n_tokens:,} validation "
+            "tokens, counting's is of all of them."
+        )
 
     def _take_best(self, listener: Hearing) -> None:
         self.training.take_best()
@@ -158,6 +190,9 @@ class Session:
         counted = []
         if training.objective.writes:
             counted = referees(prepared.train, prepared.validation, settings.vocab_size)
+            if prepared.sources is not None:
+                names = [f"{r.name}, targets alone" for r in counted]
+                counted = [r.model_copy(update={"name": n}) for r, n in zip(counted, names)]
         best = metrics.final or _best(metrics.evaluations)
         counting = min((r.loss for r in counted), default=None)
         return RunSummary(
@@ -168,6 +203,7 @@ class Session:
             vocab_size=settings.vocab_size,
             bytes_per_token=prepared.validation.n_bytes / len(prepared.validation),
             status=status,
+            message=self._message(status),
             n_steps=progress.step,
             n_tokens=progress.tokens,
             seconds=progress.seconds,
@@ -188,6 +224,7 @@ class Session:
                 metrics,
                 vocab_size=settings.vocab_size,
                 counting=None if training.sampled else counting,  # of the whole text
+                alike=not settings.counting,
             ),
             settings=settings.model_dump(mode="json"),
             derived=self.decided,
@@ -200,6 +237,7 @@ class Session:
             hashes={
                 "train tokens": prepared.train.fingerprint,
                 "validation tokens": prepared.validation.fingerprint,
+                **_source_hashes(prepared),
                 "model.safetensors": files.sha256(self.folder / "model" / "model.safetensors"),
             },
             command=command,
@@ -241,14 +279,15 @@ def open_new(asked: Asked, out: Path | None, listener: Listener) -> Session:
     if not plan.fits:
         raise ConfigError(plan.verdict, hint="What would fit: " + "; ".join(plan.changes))
     listener.begin(plan)
+    before = peak_bytes()
     training = Training(settings, prepared, folder)
     if number:
-        return Session(training, plan, {})
+        return Session(training, plan, {}, before)
     folder.mkdir(parents=True, exist_ok=True)
     prepared.tokenizer.save(folder / "tokenizer.json")
     write_settings(folder / "config.yaml", settings)
     runs.write_record(folder / "plan.json", plan)
-    return Session(training, plan, derived(asked, settings))
+    return Session(training, plan, derived(asked, settings), before)
 
 
 def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
@@ -279,9 +318,22 @@ def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
     prepared = prepare(settings, tokenizer=Tokenizer.load(folder / "tokenizer.json"))
     plan = runs.read_record(folder / "plan.json", PlanRecord)
     listener.begin(plan)
+    before = peak_bytes()
     training = Training(settings, prepared, folder)
     skipped = training.resume()
-    return Session(training, plan, {}, skipped)
+    return Session(training, plan, {}, before, skipped)
+
+
+def _source_hashes(prepared: Prepared) -> dict[str, str]:
+    names = ("train sources", "validation sources")
+    return {n: s.fingerprint for n, s in zip(names, prepared.sources or (), strict=False)}
+
+
+def _write_bounds(folder: Path, tokenizer: Tokenizer) -> None:
+    """generation_config.json: with which tokens transformers begins and ends what it writes."""
+    start, end = bounds(tokenizer)
+    tokens = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end}
+    files.write_text(folder / "generation_config.json", json.dumps(tokens, indent=2) + "\n")
 
 
 def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:

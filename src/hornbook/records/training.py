@@ -44,6 +44,7 @@ class MemoryRecord(Record):
     activations: int  # kept for the backward pass, embeddings and head aside
     head: int  # logits, their softmax and gradient
     working: int  # copies in another number format, buffers of gathers and products
+    counts: int = 0  # n-grams of the training text, for a network on counts
     total: int
     activations_per_layer: int = 0  # what one block keeps for the backward pass
 

@@ -122,6 +122,7 @@ def _planned(summary: RunSummary) -> dict[str, str]:
         "optimiser": plan.memory.optimizer,
         "activations": plan.memory.activations,
         "loss": plan.memory.head,
+        "counts": plan.memory.counts,
         "other memory": plan.memory.working,
         "peak memory": plan.memory.total,
     }

@@ -40,21 +40,33 @@ class Masking:
     def collate(
         self,
         documents: Sequence[Sequence[int]],
-        generator: torch.Generator,
+        generator: torch.Generator | Sequence[torch.Generator],
         device: str = "cpu",
     ) -> MaskedBatch:
-        """Lay documents end to end and hide tokens, differently at every call."""
-        ordered = sorted(documents, key=len, reverse=True)
-        tokens = torch.tensor([t for d in ordered for t in d])
-        chance = torch.rand(len(tokens), generator=generator)
+        """Lay documents end to end and hide tokens, differently at every call.
+
+        generator: one for all; or one for each document, so that what is hidden in it does not
+        depend on what else is in the batch.
+        """
+        order = sorted(range(len(documents)), key=lambda i: -len(documents[i]))
+        tokens = torch.tensor([t for i in order for t in documents[i]])
+        if isinstance(generator, torch.Generator):
+            chance, fate, random = self._draw(len(tokens), generator)
+        else:
+            drawn = (self._draw(len(documents[i]), generator[i]) for i in order)
+            chance, fate, random = (torch.cat(rows) for rows in zip(*drawn, strict=True))
         places = ((chance < self.share) & (tokens >= self.n_specials)).nonzero().squeeze(1)
-        targets = tokens[places]
-        fate = torch.rand(len(places), generator=generator)
-        drawn = torch.randint(self.n_specials, self.vocab_size, (len(places),), generator=generator)
-        hidden = torch.where(fate < 0.8, self.mask_token, torch.where(fate < 0.9, drawn, targets))
-        tokens = tokens.index_put((places,), hidden)
-        layout = Ragged([len(d) for d in ordered], device)
+        targets, fate = tokens[places], fate[places]
+        shown = torch.where(fate < 0.9, random[places], targets)
+        tokens = tokens.index_put((places,), torch.where(fate < 0.8, self.mask_token, shown))
+        layout = Ragged([len(documents[i]) for i in order], device)
         return MaskedBatch(tokens.to(device), layout, places.to(device), targets.to(device))
+
+    def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """For each of n tokens: whether it is hidden, behind what, and a random token."""
+        chance, fate = torch.rand(2, n, generator=generator)
+        random = torch.randint(self.n_specials, self.vocab_size, (n,), generator=generator)
+        return chance, fate, random
 
 
 class Encoder(Protocol):

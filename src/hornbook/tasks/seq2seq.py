@@ -9,24 +9,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hornbook.errors import ConfigError
 from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.nn.cache import KeyValueCache
-from hornbook.nn.layout import Padded, Ragged
-from hornbook.nn.losses import LossSum, cross_entropy_sum
+from hornbook.nn.layout import Layout, Padded, Ragged
+from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
+from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
+
+# What begins and what ends a text that is written, the first that a vocabulary has: ours, BERT's,
+# Marian's (whose decoder begins with padding).
+_BOUNDS = ((END_OF_TEXT, END_OF_TEXT), ("[CLS]", "[SEP]"), ("<pad>", "</s>"))
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """source: (S,) documents end to end; inputs: (T,) `start` and the target; targets: (T,)."""
+    """source: (S,) documents end to end; inputs: (T,) `start` and the target; targets: (T,).
+
+    Or rectangles of them: (B, S) and (B, T), targets IGNORE where there is no token.
+    """
 
     source: Tensor
-    source_layout: Ragged
+    source_layout: Layout
     inputs: Tensor
-    layout: Ragged
+    layout: Layout
     targets: Tensor
 
 
@@ -45,6 +55,52 @@ def collate(
         torch.tensor([t for _, target in ordered for t in [start, *target]], device=device),
         Ragged([len(target) + 1 for _, target in ordered], device),
         torch.tensor([t for _, target in ordered for t in [*target, end]], device=device),
+    )
+
+
+def rectangles(
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    *,
+    start: int,
+    device: str = "cpu",
+) -> PairBatch:
+    """Pairs (each side: token ids) as rows of two rectangles, filled up on the right.
+
+    Each target ends with its end. Attention takes one call here, and one a pair of lengths where
+    documents lie end to end: for many short texts of like length that is worth more than what
+    padding wastes.
+    """
+    source, source_mask = _filled(sources, 0)
+    expected, mask = _filled(targets, IGNORE)
+    inputs = torch.cat([torch.full((len(targets), 1), start), expected[:, :-1]], 1)
+    return PairBatch(
+        source.to(device),
+        Padded(source_mask.to(device)),
+        inputs.masked_fill(~mask, 0).to(device),
+        Padded(mask.to(device)),
+        expected.to(device),
+    )
+
+
+def _filled(rows: Sequence[np.ndarray], filling: int) -> tuple[Tensor, Tensor]:
+    """Rows in a rectangle, and where they stand in it."""
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    filled = torch.full(mask.shape, filling)
+    filled[mask] = torch.from_numpy(np.concatenate(rows).astype(np.int64))
+    return filled, mask
+
+
+def bounds(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The tokens that a written text begins and ends with. Raises ConfigError without any."""
+    for start, end in _BOUNDS:
+        found = tokenizer.rust.token_to_id(start), tokenizer.rust.token_to_id(end)
+        if None not in found:
+            return found
+    raise ConfigError(
+        "this tokenizer has no token for the end of a text, and nobody would know where to stop",
+        hint=f"One of {', '.join(end for _, end in _BOUNDS)} is needed; train one: --tokenizer bpe",
     )
 
 
@@ -71,9 +127,13 @@ def smoothed_loss_of(model: nn.Module, batch: PairBatch, smoothing: float = 0.1)
     Not to be compared with a plain loss: its least value is not 0.
     """
     total = F.cross_entropy(
-        model(batch).float(), batch.targets, reduction="sum", label_smoothing=smoothing
+        model(batch).flatten(0, -2).float(),
+        batch.targets.flatten(),
+        reduction="sum",
+        ignore_index=IGNORE,
+        label_smoothing=smoothing,
     )
-    return LossSum(total, len(batch.targets))
+    return LossSum(total, int((batch.targets != IGNORE).sum()))
 
 
 @torch.inference_mode()

@@ -91,9 +91,9 @@ def spread(model: nn.Module, accelerator: Accelerator, *, sharded: bool = False)
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for name, part in model.named_modules():
-        if name.rpartition(".")[0].endswith("blocks"):
-            fully_shard(part, mesh=mesh)
+    for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     return model
 

@@ -93,6 +93,16 @@ def add_row(path: Path, values: dict[str, Any]) -> None:
         writer.writerow(values)
 
 
+def spent(path: Path) -> tuple[float | None, float | None]:
+    """Kilowatt-hours and kilograms over all rows of emissions.csv: each part of a resumed run."""
+    if not path.is_file():
+        return None, None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kwh, kg = (sum(float(row[name]) for row in rows) for name in ("energy_consumed", "emissions"))
+    return kwh, kg
+
+
 def tracker_of(name: str, country: str | None) -> Any:
     """Codecarbon's tracker of this process and its children, in a country that it knows."""
     import codecarbon

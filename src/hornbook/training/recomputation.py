@@ -14,16 +14,13 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def recomputed(model: nn.Module) -> Iterator[int]:
-    """In this block, every member of the model's `blocks` keeps only what goes into it.
+    """In this block, every member of the model's lists of blocks keeps only what goes into it.
 
     Gives the number of blocks. Gradients are the same to the last bit, dropout included: its random
     state is put back before the second pass. Names of weights stay as they are.
     """
     blocks = [
-        block
-        for name, part in model.named_modules()
-        if name.rpartition(".")[2] == "blocks"
-        for block in part.children()
+        block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part
     ]
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
