@@ -136,7 +136,7 @@ class _Chat:
             check_whole(text, self._shop.count)
         message: dict[str, Any] = {"role": "assistant", "content": text}
         if choice.tools and choice.tools.calls:
-            message |= {"content": text or None, "tool_calls": choice.tools.calls}
+            message |= {"content": text.rstrip() or None, "tool_calls": choice.tools.calls}
         logprobs = None
         if self._body.logprobs:
             logprobs = chat_logprobs(self._writer.tokenizer, tokens)
