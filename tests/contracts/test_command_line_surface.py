@@ -32,6 +32,8 @@ SURFACE = {
     "model prompt",
     "serve": "--api-key-file --bits --context --help --host --longest --mask --max-tokens "
     "--per-minute --port --queue --quiet --refuse --schema --seconds --slots models",
+    "chat": "--context --help --min-p --precision --repetition-penalty --seed --stop --system "
+    "--temperature --tokens --top-k --top-p model",
     "tokenizer": "--help",
     "tokenizer train": "--algorithm --data --help --json --out --overwrite --text --vocab-size",
     "tokenizer compare": "--help --json --text --tokenizer --vocab-size source",

@@ -14,6 +14,7 @@ import typer
 from hornbook import __version__
 from hornbook.cli import (
     cache,
+    chat,
     compare,
     data,
     doctor,
@@ -38,6 +39,7 @@ app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.command("train")(train.command)
 app.command("generate")(generate.command)
+app.command("chat")(chat.command)
 app.command("serve")(serve.command)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")

@@ -35,25 +35,20 @@ async function read() {
       echo: true,
       logprobs: N_ALTERNATIVES,
     });
-    show(scored(answer.choices[0], prompt));
+    show(scored(answer.choices[0].logprobs, answer.usage.prompt_tokens));
   } catch (error) {
     byId("token-result").hidden = true;
     note(error.message);
   }
 }
 
-/** OpenAI's four parallel lists as one list of tokens. */
-function scored(choice, prompt) {
-  const { tokens, token_logprobs, top_logprobs, text_offset } = choice.logprobs;
-  const size = (text) => [...text].length; // offsets count characters, not halves of surrogates
-  let offset = 0;
+/** OpenAI's parallel lists as one list of tokens; those after the prompt are the model's own. */
+function scored({ tokens, token_logprobs, top_logprobs }, n_prompt) {
   return tokens.map((text, i) => {
-    const at = text_offset?.[i] ?? offset;
-    offset = at + size(text);
     const top = Object.entries(top_logprobs?.[i] ?? {}).map(([word, value]) => [word, Math.exp(value)]);
-    const logprob = token_logprobs[i];
-    const p = logprob === null || logprob === undefined ? null : Math.exp(logprob);
-    return { text, p, top: top.sort((a, b) => b[1] - a[1]), made: at >= size(prompt) };
+    const logprob = token_logprobs[i] ?? null;
+    const p = logprob === null ? null : Math.exp(logprob);
+    return { text, p, top: top.sort((a, b) => b[1] - a[1]), made: i >= n_prompt };
   });
 }
 

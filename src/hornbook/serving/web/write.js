@@ -26,6 +26,8 @@ export function start(chosen) {
     // A cursor that has gone elsewhere leaves the suggestion without a place.
     if (suggestion && document.activeElement === field && cursor() !== place) dismiss();
   });
+  byId("take").addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays
+  byId("take").addEventListener("click", () => accept(suggestion));
   byId("length").addEventListener("change", dismiss);
   byId("save-text").addEventListener("click", () => save("text.txt", field.value));
   byId("clear-text").addEventListener("click", () => {
@@ -148,6 +150,7 @@ function show() {
   ghost.textContent = suggestion;
   after.textContent = `${suggestion ? field.value.slice(place) : ""}\n`; // a last line takes room
   byId("sheet").classList.toggle("ghosting", Boolean(suggestion));
+  byId("take").disabled = !suggestion;
 }
 
 const cursor = () => field.selectionStart;
