@@ -88,7 +88,8 @@ class Fake:
             body = await request.json()
             self.asked.append(("completions", body))
             if body.get("echo"):
-                return {"choices": [{"logprobs": scored(body), "text": "", "index": 0}]}
+                usage = {"prompt_tokens": len(body["prompt"].split(" "))}
+                return {"choices": [{"logprobs": scored(body), "index": 0}], "usage": usage}
             pieces = [SUGGESTION[i : i + 6] for i in range(0, len(SUGGESTION), 6)]
             events = [(0.01, {"choices": [{"text": piece}]}) for piece in pieces]
             return self.stream(request, [*events, *DONE])
@@ -143,21 +144,19 @@ def delta(text: str) -> dict[str, Any]:
 
 
 def scored(body: dict[str, Any]) -> dict[str, list]:
-    """Words as tokens, each with a made-up probability, in OpenAI's four lists."""
+    """Words as tokens, each with a made-up probability, in OpenAI's parallel lists."""
     words = body["prompt"].split(" ")
-    words += ["Children"] + ["learnt", "from", "it"][: max(body["max_tokens"] - 1, 0)]
+    words += ["Children", "learnt", "from", "it"][: body["max_tokens"]]
     tokens = [(" " if i else "") + word for i, word in enumerate(words)]
     probabilities = [abs(math.sin(1.7 * i * i)) ** 3 + 0.0008 for i in range(len(tokens))]
     tops = [
         {token: math.log(p), " the": math.log(0.2), " a": math.log(0.05), "\n": math.log(0.001)}
         for token, p in zip(tokens, probabilities)
     ]
-    offsets = [sum(len(t) for t in tokens[:i]) for i in range(len(tokens))]
     return {
         "tokens": tokens,
         "token_logprobs": [None, *(math.log(p) for p in probabilities[1:])],
         "top_logprobs": [None, *tops[1:]],
-        "text_offset": offsets,
     }
 
 

@@ -38,10 +38,22 @@ const TABS = {
 
 let served = null; // the rows of /v1/models, once known
 let current = "chat";
+let wanted = named(); // the tab that somebody has chosen
 
 const select = byId("model");
 const usable = (tab) => (served ?? []).filter((row) => row.capabilities?.includes(TABS[tab].needs));
 const chosen = (tab) => () => (current === tab ? select.value : "");
+
+/** The tab that the address names. */
+function named() {
+  const name = location.hash.slice(1);
+  return name in TABS ? name : null;
+}
+
+function choose(tab, focus = false) {
+  wanted = tab;
+  open(tab, focus);
+}
 
 function open(tab, focus = false) {
   current = tab;
@@ -84,9 +96,8 @@ async function load() {
   notice("");
   try {
     served = await models();
-    const asked = location.hash.slice(1);
     const first = Object.keys(TABS).find((tab) => usable(tab).length) ?? "chat";
-    open(asked in TABS ? asked : first, !matchMedia("(pointer: coarse)").matches);
+    open(wanted ?? first, !matchMedia("(pointer: coarse)").matches);
   } catch (error) {
     if (error.status !== 401) notice(error.message, "Try again");
     else notice("The server wants a key.", "Type a key", () => wantKey(false));
@@ -135,14 +146,14 @@ function startSettings() {
 
 const tabButtons = () => Object.keys(TABS).map((name) => byId(`tab-${name}`));
 for (const button of tabButtons()) {
-  button.addEventListener("click", () => open(button.id.slice(4), true));
+  button.addEventListener("click", () => choose(button.id.slice(4), true));
 }
-rove(document.querySelector("[role=tablist]"), tabButtons, (button) => open(button.id.slice(4)));
+rove(document.querySelector("[role=tablist]"), tabButtons, (button) => choose(button.id.slice(4)));
 select.addEventListener("change", () => {
   memory.set(`model.${TABS[current].needs}`, select.value);
   select.title = select.value;
 });
-addEventListener("hashchange", () => location.hash.slice(1) in TABS && open(location.hash.slice(1)));
+addEventListener("hashchange", () => named() && choose(named()));
 
 startKey();
 startSettings();
@@ -150,5 +161,5 @@ chat.start(chosen("chat"));
 write.start(chosen("write"));
 tokens.start(chosen("tokens"));
 classify.start(chosen("classify"));
-open(location.hash.slice(1) in TABS ? location.hash.slice(1) : "chat");
+open(wanted ?? "chat");
 load();

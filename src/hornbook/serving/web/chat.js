@@ -230,14 +230,15 @@ async function copy(text) {
   }
 }
 
-/** Sentences for a screen reader as they get whole: single tokens would be noise. */
+/** Sentences and lines for a screen reader as they get whole: single tokens would be noise. */
 function spoken() {
   let waiting = "";
   return (piece, end = false) => {
     waiting += piece;
-    const cut = end ? waiting.length : waiting.search(/[.!?…]\s[^]*$|\n[^]*$/) + 1;
-    if (cut > 0 && waiting.slice(0, cut).trim()) say(waiting.slice(0, cut).trim());
-    waiting = waiting.slice(Math.max(cut, 0));
+    const cut = end ? waiting.length : waiting.search(/(?<!\d)[.!?…]\s|\n/) + 1;
+    const whole = waiting.slice(0, cut).replace(/[*`#]+/g, "").trim();
+    if (whole) say(whole);
+    waiting = waiting.slice(cut);
   };
 }
 
