@@ -27,6 +27,8 @@ from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer
 from hornbook.text.train import train_wordpiece
 
 PRETRAINING = 0.35  # of the budget: passes over the labels are what is scarce
+# Norms after each part (as published) stay at the frequencies of words for ever at a GPT's rate.
+PRETRAINING_LR = 4e-4
 CONTEXT = 128
 SETTINGS = Settings(
     lr=1e-3,
@@ -72,7 +74,7 @@ class BertScratch:
             lambda documents, device: masking.collate(documents, generator, device),
             tokenizer.encode(texts, max_tokens=CONTEXT),
             seconds=PRETRAINING * context.budget.seconds - context.budget.elapsed(),
-            settings=pretrain.Settings(),
+            settings=pretrain.Settings(lr=PRETRAINING_LR, warm_up=0.1),
             seed=context.seed,
             report=context.report,
         )
