@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hornbook.errors import CheckpointError
 from hornbook.interop.catalogue import find_model, model_at
 from hornbook.interop.counting import FAMILY as COUNTING
@@ -48,15 +50,19 @@ def save(
     *,
     template: ChatTemplate | None = None,
     stop_tokens: Collection[int] = (),
+    numbers: torch.dtype | None = None,
 ) -> None:
     """Write config.json, model.safetensors and tokenizer.json; with a template or stop tokens also
-    tokenizer_config.json and generation_config.json, which say them."""
+    tokenizer_config.json and generation_config.json, which say them.
+
+    numbers: the format to keep weights in, their own when None; counts keep theirs.
+    """
     if isinstance(model, NGram):
         save_ngram(folder, model)
     elif isinstance(model, CountingGPT):
         save_counting(folder, model)
     else:
-        save_model(folder, model)
+        save_model(folder, model, numbers=numbers)
     tokenizer.save(folder / "tokenizer.json")
     if template or stop_tokens:
         context_length = getattr(getattr(model, "config", None), "context_length", None)

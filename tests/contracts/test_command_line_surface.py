@@ -16,6 +16,8 @@ SURFACE = {
     "compare": "--budget --dry-run --help --json --label --label-separator --out --overwrite "
     "--quiet --repeats --resume --seed --technique --techniques --text --title --total data",
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
+    "models": "--help --json",
+    "export": "--help --json --numbers --out --overwrite --to model",
     "data": "--help",
     "data list": "--help --json",
     "data stats": "--help --json --text source",

@@ -18,7 +18,9 @@ from hornbook.cli import (
     compare,
     data,
     doctor,
+    export,
     generate,
+    models,
     plan,
     predict,
     serve,
@@ -41,6 +43,8 @@ app.command("train")(train.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
+app.command("models")(models.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)

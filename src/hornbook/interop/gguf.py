@@ -44,7 +44,6 @@ def load_gguf(path: Path) -> Contents:
             hint="It was put together of two models; fetch it again.",
         )
     model = built(family, config, gguf.weights(file, config), source=path)
-    source = file.fields.get("tokenizer.chat_template")
     named = {
         f"{kind}_token": _token_id(file, kind) for kind in ("bos", "eos", "unknown", "padding")
     }
@@ -59,9 +58,15 @@ def load_gguf(path: Path) -> Contents:
         model=model,
         family=family.model_type,
         tokenizer=words,
-        template=ChatTemplate(source, tokens) if source else None,
+        template=_template(file, tokens),
         ends=frozenset(i for i in ends if i is not None),
     )
+
+
+def _template(file: GGUFFile, tokens: dict[str, str]) -> ChatTemplate | None:
+    source = file.fields.get("tokenizer.chat_template")
+    with_tools = file.fields.get("tokenizer.chat_template.tool_use")
+    return ChatTemplate(source, tokens, with_tools) if source else None
 
 
 def _token_id(file: GGUFFile, kind: str) -> int | None:

@@ -7,16 +7,17 @@ would be other tokens.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as RustTokenizer
 
-from hornbook.errors import CheckpointError
+from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.gguf_file import GGUFFile
 from hornbook.text.tokenizer import Tokenizer
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER = 1, 2, 3, 4  # tokenizer.ggml.token_type
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED = 1, 2, 3, 4, 5  # tokenizer.ggml.token_type
 
 _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -27,7 +28,7 @@ _LLAMA_3 = (
 def tokenizer(file: GGUFFile) -> Tokenizer:
     """The file's tokenizer. Raises CheckpointError for a kind or a pattern that isn't known."""
     kind, tokens = file["tokenizer.ggml.model"], file["tokenizer.ggml.tokens"]
-    types = file.fields.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    types = file.fields.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
     if kind not in ("gpt2", "llama") or len(types) != len(tokens):
         raise CheckpointError(
             f"{file.path} has a tokenizer of the kind {kind!r}, {len(tokens):,} tokens and "
@@ -36,9 +37,9 @@ def tokenizer(file: GGUFFile) -> Tokenizer:
         )
     rust = _byte_level(file, tokens) if kind == "gpt2" else _pieces(file, tokens, types)
     added = [
-        AddedToken(token, special=t != _USER, normalized=False)
+        AddedToken(token, special=t != USER, normalized=False)
         for token, t in zip(tokens, types)
-        if t in (_CONTROL, _USER) or (t == _UNKNOWN and kind == "llama")
+        if t in (CONTROL, USER) or (t == UNKNOWN and kind == "llama")
     ]
     rust.add_tokens(added)
     if file.fields.get("tokenizer.ggml.add_bos_token", kind == "llama"):
@@ -69,7 +70,7 @@ def _byte_level(file: GGUFFile, tokens: list[str]) -> RustTokenizer:
 def _pieces(file: GGUFFile, tokens: list[str], types: list[int]) -> RustTokenizer:
     """SentencePiece's kind: a space is "▁", what is in no piece is bytes."""
     scores = dict(zip(tokens, file["tokenizer.ggml.scores"]))
-    known = {token: i for i, token in enumerate(tokens) if types[i] == _NORMAL}
+    known = {token: i for i, token in enumerate(tokens) if types[i] == NORMAL}
     pairs = [
         (token[:cut], token[cut:])
         for token in known
@@ -117,3 +118,25 @@ _WORDS = {
     "llama3": _byte_words(pattern=_LLAMA_3),
     "qwen2": _byte_words(pattern=_LLAMA_3.replace("{1,3}", "")),
 }
+
+
+def pattern_of(tokenizer: Tokenizer) -> str:
+    """The name by which GGUF files know how a tokenizer cuts words.
+
+    Raises ConfigError for one that isn't a byte-level BPE, or cuts them in a way without a name.
+    """
+    model, steps = tokenizer.description["model"], _steps(tokenizer.description["pre_tokenizer"])
+    if model.get("type") == "BPE" and tokenizer.is_byte_level:
+        for name, words in _WORDS.items():
+            if steps == _steps(json.loads(pre_tokenizers.Sequence(words).__getstate__())):
+                return name
+    raise ConfigError(
+        "this tokenizer has no name in GGUF files",
+        hint=f"They know byte-level BPE that cuts words as {', '.join(_WORDS)}. Else: --to hf.",
+    )
+
+
+def _steps(pre_tokenizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What cuts a text, one after the other, without what makes no difference to its tokens."""
+    steps = (pre_tokenizer or {}).get("pretokenizers", [pre_tokenizer])
+    return [{key: v for key, v in (step or {}).items() if key != "trim_offsets"} for step in steps]

