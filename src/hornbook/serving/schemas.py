@@ -365,4 +365,5 @@ def _refusal(error: ValidationError) -> Refusal:
         return Refusal(400, f"the body is not JSON: {first['msg']}"[:300], code="invalid_json")
     path = ".".join(str(step)[:64] for step in first["loc"][:8])
     at = f"{path}: " if path else ""
-    return Refusal(422, f"{at}{first['msg']}"[:500], code="invalid_value", param=path or None)
+    message = at + first["msg"].removeprefix("Value error, ")
+    return Refusal(422, message[:500], code="invalid_value", param=path or None)
