@@ -150,11 +150,14 @@ def test_ctrl_c_keeps_everything_and_resume_goes_on(text, tmp_path):
         process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + 60
         metrics = folder / "metrics.jsonl"
-        while not (metrics.is_file() and metrics.stat().st_size > 500):
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        try:
+            while not (metrics.is_file() and metrics.stat().st_size > 500):
+                assert time.monotonic() < until and process.poll() is None
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
+        finally:
+            process.kill()
     told = (tmp_path / "log").read_text()
     assert "Traceback" not in told and f"--resume {folder}" in told
     summary = json.loads((folder / "summary.json").read_text())

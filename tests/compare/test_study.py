@@ -173,21 +173,6 @@ def test_the_machine_readable_files_hold_what_is_promised(study):
     assert (StudyFolder(study.folder).run("words", 0).model / "README.md").exists()
 
 
-def test_a_study_from_before_near_duplicates_were_kept_finds_them_again(study):
-    folder = StudyFolder(study.folder)
-    path = study.folder / "data" / "groups.json"
-    kept = path.read_text()
-    before, _ = folder.labelled(0, folder.problem())
-    path.unlink()
-    try:
-        after, _ = folder.labelled(0, folder.problem())
-        assert path.is_file()
-        together = [[a == b for a in part.groups for b in part.groups] for part in (before, after)]
-        assert together[0] == together[1]
-    finally:
-        path.write_text(kept)
-
-
 def test_test_labels_lie_apart_from_test_texts(study):
     lines = (study.folder / "data" / "test_documents.jsonl").read_text().splitlines()
     assert len(lines) == 60

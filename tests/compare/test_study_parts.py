@@ -13,6 +13,7 @@ from hornbook.compare.advice import advise, recommend
 from hornbook.compare.cost import EnergyMeter, latencies
 from hornbook.compare.examine import hardest, mislabelled
 from hornbook.compare.judge import Judge, Verdicts
+from hornbook.compare.layout import StudyFolder
 from hornbook.compare.prepare import command_of, prepare
 from hornbook.compare.schedule import Shares
 from hornbook.compare.settings import StudySettings
@@ -214,6 +215,22 @@ def test_a_label_unseen_in_training_makes_a_text_hard_and_never_mislabelled():
     (hard,) = hardest(truth, said)
     assert (hard.id, hard.truth, hard.probability) == ("1", ["new"], 0.0)
     assert mislabelled(truth, said) == []
+
+
+def test_a_study_from_before_near_duplicates_were_kept_finds_them_again(tmp_path):
+    words = [f"the {i} ships of the {i} harbours left for {i} ports at dawn" for i in range(4)]
+    pool = [
+        Example(Document(text), ("a" if i % 2 else "b",), id=str(i))
+        for i, text in enumerate([*words, words[1], words[3] + "."])
+    ]
+    folder = StudyFolder(tmp_path)
+    folder.write_data(pool, pool[:1], [([0, 1, 2, 3], [4, 5])], np.zeros(6, np.int64))
+    path = tmp_path / "data" / "groups.json"
+    path.unlink()
+    parts = folder.labelled(0, Problem(("a", "b"), multi_label=False))
+    group = np.concatenate([part.groups for part in parts])
+    assert len(set(group)) == 4 and group[4] == group[1] and group[5] == group[3]
+    assert path.is_file(), "found once"
 
 
 def test_latencies_stop_at_the_time_they_are_given():

@@ -25,10 +25,10 @@ from hornbook.data.tables import MISSING_TEXTS, TEXT_NAMES
 from hornbook.data.textfiles import is_text_file, pieces_of
 from hornbook.errors import ConfigError, DataError, UnknownNameError, nearest
 
-SOURCE_NAMES = ("source", "src", "input", "instruction", "question", "prompt", "document")
-SOURCE_NAMES += ("article", "text", "en")
-TARGET_NAMES = ("target", "tgt", "output", "translation", "response", "answer", "completion")
-TARGET_NAMES += ("summary", "headline", "title", "label")
+SOURCE_NAMES: tuple[str, ...] = ("source", "src", "input", "instruction", "question", "prompt")
+SOURCE_NAMES += ("document", "article", "text", "en")
+TARGET_NAMES: tuple[str, ...] = ("target", "tgt", "output", "translation", "response", "answer")
+TARGET_NAMES += ("completion", "summary", "headline", "title", "label")
 VALIDATION_SHARE = 0.1
 MOST_VALIDATION = 2000  # different sources: more make an evaluation slower, not much surer
 _SENTENCE = re.compile(r".+?(?:[.!?…][\"'’”)\]]*(?=\s)|\n\s*\n|$)", re.S)

@@ -99,8 +99,9 @@ def _from_pairs(asked: Asked, tokenizer: Tokenizer | None) -> Prepared:
         longest = max(longest, *(len(side[i]) for side in sides for i in kept))
         n_bytes = sum(len(given[i][1].encode("utf-8", "replace")) for i in kept)
         packed.append([_packed([side[i] for i in kept], n_bytes) for side in sides])
-    sources, targets = zip(*packed)
-    return Prepared(corpus, tokenizer, name, *targets, sources=sources, longest=longest)
+    (train_sources, train), (validation_sources, validation) = packed
+    sources = train_sources, validation_sources
+    return Prepared(corpus, tokenizer, name, train, validation, sources, longest)
 
 
 def _encoded(texts: list[str], tokenizer: Tokenizer, end: int) -> list[np.ndarray]:

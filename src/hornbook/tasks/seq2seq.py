@@ -95,9 +95,9 @@ def _filled(rows: Sequence[np.ndarray], filling: int) -> tuple[Tensor, Tensor]:
 def bounds(tokenizer: Tokenizer) -> tuple[int, int]:
     """The tokens that a written text begins and ends with. Raises ConfigError without any."""
     for start, end in _BOUNDS:
-        found = tokenizer.rust.token_to_id(start), tokenizer.rust.token_to_id(end)
-        if None not in found:
-            return found
+        first, last = tokenizer.rust.token_to_id(start), tokenizer.rust.token_to_id(end)
+        if first is not None and last is not None:
+            return first, last
     raise ConfigError(
         "this tokenizer has no token for the end of a text, and nobody would know where to stop",
         hint=f"One of {', '.join(end for _, end in _BOUNDS)} is needed; train one: --tokenizer bpe",
