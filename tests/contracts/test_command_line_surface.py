@@ -32,8 +32,8 @@ SURFACE = {
     "--tokenizer --vocab-size family",
     "generate": "--help --json --min-p --no-slide --seed --temperature --tokens --top-k --top-p "
     "model prompt",
-    "serve": "--api-key-file --bits --context --help --host --longest --mask --max-tokens "
-    "--per-minute --port --queue --quiet --refuse --schema --seconds --slots models",
+    "serve": "--api-key-file --context --help --host --longest --mask --max-tokens --per-minute "
+    "--port --precision --queue --quiet --refuse --schema --seconds --slots models",
     "chat": "--context --help --min-p --precision --repetition-penalty --seed --stop --system "
     "--temperature --tokens --top-k --top-p model",
     "tokenizer": "--help",
