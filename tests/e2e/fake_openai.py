@@ -27,14 +27,14 @@ POEM = (
     "it to keep it clean. Children learnt their letters from it:\n\n"
     "1. the **alphabet**, small and capital\n2. the vowels and the syllables, `ab eb ib`\n"
     "3. a short prayer or a rhyme\n\n"
-    "It was cheap, and it lasted:\n\n```python\nfor letter in \"abc\":\n    print(letter)\n```\n\n"
+    'It was cheap, and it lasted:\n\n```python\nfor letter in "abc":\n    print(letter)\n```\n\n'
     "Most were made between 1450 and 1800."
 )
 EVIL = (
     "<img src=x onerror=\"document.body.dataset.planted='img'\">"
     "<script>document.body.dataset.planted='script'</script>\n\n"
     "**<b onmouseover=alert(1)>bold</b>** `<svg onload=alert(1)>` "
-    "[a](javascript:alert(1))\n\n```html\"><script>alert(2)</script>\n<i>code</i>\n```"
+    '[a](javascript:alert(1))\n\n```html"><script>alert(2)</script>\n<i>code</i>\n```'
 )
 SUGGESTION = " upon a time there was"
 SCORES = {"billing": 0.71, "shipping": 0.18, "returns": 0.06, "praise": 0.03, "other": 0.02}
@@ -114,7 +114,9 @@ class Fake:
             try:
                 for seconds, event in events:
                     await asyncio.sleep(seconds)
-                    yield event if isinstance(event, bytes) else f"data: {json.dumps(event)}\r\n\r\n"
+                    yield (
+                        event if isinstance(event, bytes) else f"data: {json.dumps(event)}\r\n\r\n"
+                    )
                 ended = True
             finally:
                 self.left += not ended

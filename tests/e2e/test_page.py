@@ -21,10 +21,16 @@ CHROMIUM = next(
     None,
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 fakes = runpy.run_path(str(Path(__file__).with_name("fake_openai.py")))
 EVIL, POEM = fakes["EVIL"], fakes["POEM"]
 WATCH = """
@@ -147,7 +153,10 @@ def test_the_policy_stops_a_planted_script_and_the_test_would_see_it(open_page):
     page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
     page.wait_for_timeout(50)
     assert page.evaluate("document.body.dataset.planted ?? null") is None
-    assert {fault.split("-src")[0] for fault in page.faults} == {"policy: script", "policy: connect"}
+    assert {fault.split("-src")[0] for fault in page.faults} == {
+        "policy: script",
+        "policy: connect",
+    }
     page.faults.clear()
 
 
@@ -260,7 +269,7 @@ def test_all_of_it_by_keyboard(open_page, fake):
 def test_everything_has_a_name_and_news_is_announced(open_page):
     page = open_page()
     unnamed = page.evaluate(
-        """[...document.querySelectorAll('input, select, textarea, button, [role=tabpanel], dialog')]
+        """[...document.querySelectorAll('input, select, textarea, button, dialog, [role]')]
         .filter(e => !(e.labels?.length || e.ariaLabel || e.getAttribute('aria-labelledby')
                        || e.textContent.trim())).map(e => e.outerHTML)"""
     )
@@ -391,7 +400,9 @@ def test_labels_come_with_bars_as_long_as_their_scores(open_page, fake):
 def test_a_tab_without_a_model_says_what_to_serve(open_page, fake):
     fake.models = {"runs/sherlock": ["completions"]}
     page = open_page("")
-    assert page.locator("[role=tab][aria-selected=true]").inner_text() == "Write"  # the first with one
+    assert (
+        page.locator("[role=tab][aria-selected=true]").inner_text() == "Write"
+    )  # the first with one
     page.locator("#tab-classify").click()
     expect(page.locator("#classify .unserved")).to_contain_text("hornbook serve runs/my-comparison")
     expect(page.locator("#classify .served")).to_be_hidden()
