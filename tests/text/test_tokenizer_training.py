@@ -13,6 +13,7 @@ from hornbook.text.builtin import bert
 from hornbook.text.measure import count_tokens, measure, words_of, worst_split
 from hornbook.text.tokenizer import BERT_SPECIALS, END_OF_TEXT, UNKNOWN_CHARACTER, Tokenizer
 from hornbook.text.train import ALGORITHMS, evenly, pieces_of, train_tokenizer
+from hornbook.text.wordpiece import inside_words
 
 rng = random.Random(0)
 WORDS = ["".join(rng.choices("abcdefgh", k=rng.randrange(2, 8))) for _ in range(300)]
@@ -41,6 +42,20 @@ def test_the_rust_path_gives_what_the_pages_give():
     rust = train_tokenizer("word", lambda: TEXTS, 200)
     assert set(rust.tokens[:150]) <= set(word.train(TEXTS, 200).tokens)
     assert rust.unknown_id == 1 and rust.special_ids == {0}
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "wordpiece", "word", "unigram"])
+def test_the_same_text_gives_the_same_vocabulary(algorithm):
+    """Many pairs are equally frequent here, and are taken in an order that is always the same."""
+    sizes = {"bpe": 600, "wordpiece": 300, "word": 150, "unigram": 400}
+    found = [train_tokenizer(algorithm, lambda: TEXTS, sizes[algorithm]).tokens for _ in range(4)]
+    assert all(tokens == found[0] for tokens in found)
+
+
+def test_only_pieces_that_go_on_with_a_word_are_known_beforehand():
+    assert inside_words(["Ab, c-d é1", "日本 x"]) == ["##1", "##b"]
+    tokens = train_tokenizer("wordpiece", lambda: ["ab ab, cb! 日本"], 40).tokens
+    assert {t for t in tokens if t.startswith("##")} == {"##b"}
 
 
 def test_a_large_corpus_is_read_in_part_evenly_and_that_is_said():

@@ -24,7 +24,7 @@ from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
 from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
-from hornbook.recipes.dial import ENCODERS, Asked, Resolved, derived, resolve
+from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import PAGES, architecture, counts_bytes
 from hornbook.recipes.language_model import SAMPLED, Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
@@ -352,8 +352,7 @@ def _check_for_several(asked: Asked, out: Path | None) -> None:
             "several processes end together only after a number of steps",
             hint="Give --steps or --epochs: their clocks differ.",
         )
-    unready = {"wordpiece", "unigram"} | ({None} if asked.family in ENCODERS else set())
-    if asked.tokenizer in unready:
+    if asked.tokenizer == "unigram":
         raise ConfigError(
             "each process would train a tokenizer of its own",
             hint="Train it first, hornbook tokenizer train; then --tokenizer DIR.",

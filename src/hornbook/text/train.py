@@ -21,7 +21,7 @@ from hornbook.registry import Registry
 from hornbook.text import character, unigram, word
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.tokenizer import BERT_SPECIALS, END_OF_TEXT, UNKNOWN_CHARACTER, Tokenizer
-from hornbook.text.wordpiece import bert_like, wrapped
+from hornbook.text.wordpiece import WordPiece, bert_like, inside_words
 
 USUAL_SIZE = 8192  # tokens
 SAMPLE = 100_000_000  # bytes of text that a vocabulary is learnt from
@@ -130,16 +130,22 @@ def train_bpe(
 def train_wordpieces(
     texts: Iterable[str], vocab_size: int, *, special: Sequence[str], min_frequency: int = 2
 ) -> Tokenizer:
-    """WordPiece as in BERT, lower-cased; pairs are joined by their count."""
+    """WordPiece as in BERT, lower-cased; pairs are joined by their count.
+
+    Among pairs of equal counts the library takes the one of lower ids, and it gives ids to the
+    pieces "##c" in the order of a hash table, which is another at every call. Named beforehand,
+    they have ids of ours, and the same text gives the same vocabulary.
+    """
     rust = bert_like(RustTokenizer(models.WordPiece(unk_token="[UNK]")))
+    texts = list(texts)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=list(special),
+        special_tokens=[*special, *inside_words(texts)],
         show_progress=False,
     )
     rust.train_from_iterator(texts, trainer)
-    return Tokenizer(wrapped(rust))
+    return WordPiece(Tokenizer(rust).tokens, len(special)).tokenizer()
 
 
 def train_unigram(

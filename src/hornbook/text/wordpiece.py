@@ -95,6 +95,15 @@ def words(text: str) -> list[str]:
     return [word for word, _ in _splitter.pre_tokenize_str(cleaned)]
 
 
+def inside_words(texts: Iterable[str]) -> list[str]:
+    """The pieces "##c" of all characters that some word goes on with, in their order."""
+    both: set[tuple[str, str]] = set()
+    for text in texts:
+        both.update(pairwise(_normalizer.normalize_str(text)))
+    uncut = (b for a, b in both if [w for w, _ in _splitter.pre_tokenize_str(a + b)] == [a + b])
+    return sorted({f"##{character}" for character in uncut})
+
+
 def train(
     texts: Iterable[str],
     vocab_size: int,
