@@ -29,6 +29,7 @@ class PlainTemplate:
     """A template that lays out roles and contents, and tools when there are any."""
 
     source = "{{ messages }} {{ tools }}"
+    with_tools = None
 
     def encode(self, messages, tokenizer, *, tools=None):
         if any(m["content"] == "fail" for m in messages):

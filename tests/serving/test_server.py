@@ -233,7 +233,8 @@ def test_limits_of_size_time_rate_and_callers():
         chunks = iter([b"{" * 1500, b"{" * 1500])
         json_type = {"content-type": "application/json"}
         error_of(client.post(CHAT, content=chunks, headers=json_type), 413)
-        assert slow_body(server.url).startswith(b"HTTP/1.1 408")
+        assert slow(server.url, 'Content-Length: 90\r\n\r\n{"model":').startswith(b"HTTP/1.1 408")
+        assert slow(server.url, "X-Half-A-Head: ") == b""  # closed
         with ThreadPoolExecutor() as pool:
             long = [pool.submit(client.chat, max_tokens=100) for _ in range(2)]
             wait_until(lambda: server.served.find("tiny").engine.n_open == 2)
@@ -252,12 +253,12 @@ def test_limits_of_size_time_rate_and_callers():
         assert client.get("/health").status_code == 200
 
 
-def slow_body(url: str) -> bytes:
-    """What a client hears that says what is to come, and sends half of it."""
+def slow(url: str, rest: str) -> bytes:
+    """What a client hears that begins a request, and then says no more."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        connection.sendall(f"{head}Content-Length: 90\r\n\r\n".encode() + b'{"model":')
+        connection.sendall((head + rest).encode())
         return connection.recv(1000)
 
 

@@ -34,9 +34,9 @@ def command(
     api_key_file: Annotated[
         Path | None, typer.Option(help="A file with a key on each line: others are refused.")
     ] = None,
-    bits: Annotated[
-        int | None, typer.Option(help="4 or 8: weights in so many bits, smaller and faster.")
-    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, int8 or int4: smaller is faster.")
+    ] = "auto",
     slots: Annotated[int, typer.Option(min=1, max=256, help="Texts written at once.")] = 8,
     queue: Annotated[int, typer.Option(min=0, max=10_000, help="Texts that may wait.")] = 64,
     context: Annotated[
@@ -75,8 +75,6 @@ def command(
     from hornbook.serving.limits import Limits
     from hornbook.serving.listening import allowed_hosts, bind, serve, url_of
 
-    if bits not in (None, 4, 8):
-        raise ConfigError(f"--bits is {bits}", hint="Take 4 or 8, or leave it out.")
     keys = read_keys(api_key_file) if api_key_file else Keys()
     hosts = allowed_hosts(host, keys)
     guards = Guards(mask, read_phrases(refuse) if refuse else (), longest)
@@ -88,7 +86,9 @@ def command(
     )
     form = _read_schema(schema) if schema else None
     listener = bind(host, port)
-    served = open_models(models or [DEFAULT], slots, limits.n_open, bits=bits, context=context)
+    served = open_models(
+        models or [DEFAULT], slots, limits.n_open, precision=precision, context=context
+    )
     app = create_app(served, limits=limits, keys=keys, hosts=hosts, guards=guards, schema=form)
     if not quiet:
         _log_requests()
@@ -106,7 +106,7 @@ def open_models(
     n_slots: int,
     n_open: int,
     *,
-    bits: int | None = None,
+    precision: str = "auto",
     context: int | None = None,
 ) -> Served:
     """Open what is to be served. Each is called by its folder's or catalogue's name, or its own."""
@@ -116,6 +116,8 @@ def open_models(
     for given in names:
         name, path = _named(given)
         folder = Path(path).expanduser()
+        if not folder.exists() and (Path("runs") / path / "study.json").is_file():
+            folder = Path("runs") / path
         if (folder / "study.json").is_file() or (folder / "technique.json").is_file():
             from hornbook.cli.predict import open_predictor
 
@@ -125,7 +127,7 @@ def open_models(
 
             served.add_encoder(name, TextEncoder.open(path), n_open=n_open)
         else:
-            _add_writer(served, name, path, n_slots, n_open, bits, context)
+            _add_writer(served, name, path, n_slots, n_open, precision, context)
     return served
 
 
@@ -135,24 +137,21 @@ def _add_writer(
     path: str,
     n_slots: int,
     n_open: int,
-    bits: int | None,
+    precision: str,
     context: int | None,
 ) -> None:
-    from hornbook import bundle
+    from hornbook.cli.writers import open_writer, stop_tokens
     from hornbook.generation.batch import Batch
 
-    opened = bundle.open_model(path)
-    if bits:
-        from hornbook.quantization import weights
-
-        weights.attach(opened.model, bits=bits)
+    opened, said = open_writer(path, precision)
+    print(said)
     batch = Batch(opened, n_slots=n_slots, context_length=context)
     served.add_writer(
         name,
         batch,
         opened.tokenizer,
         template=opened.template,
-        stop_tokens=opened.stop_tokens,
+        stop_tokens=stop_tokens(opened),
         context_length=batch.context_length,
         n_open=n_open,
     )

@@ -63,7 +63,7 @@ def _offered(body: ChatBody, writer: Writer) -> list[Tool]:
     if body.tool_choice not in (None, "none", "auto") and not tools:
         raise invalid("tool_choice needs tools", param="tool_choice")
     template = writer.template
-    knows = template is None or "tools" in template.source or getattr(template, "with_tools", None)
+    knows = template is None or "tools" in template.source or template.with_tools
     if tools and not knows:
         raise invalid(
             f"the chat template of '{writer.name}' has no place for tools",

@@ -213,8 +213,8 @@ def is_private(path: str) -> bool:
 
 
 async def _refuse(send: Send, refusal: Refusal, begun: bool) -> None:
-    if begun:  # too late to say so: the connection is cut
-        raise ConnectionAbortedError(refusal.code)
+    if begun:  # too late to say so: what ends without an end is cut
+        return
     content = json.dumps(refusal.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(content))}
     raw = [(k.encode(), v.encode()) for k, v in (headers | refusal.headers).items()]

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hornbook.errors import ConfigError
 from hornbook.serving.door import LOOPBACK
@@ -80,6 +81,31 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Connection(H11Protocol):
+    """uvicorn's, but it waits for a request's head only so long; it would wait for ever."""
+
+    patience = 20.0  # seconds
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._was_idle = False
+        self._look = self.loop.call_later(self.patience, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        """Close what has been between two requests at two looks, but for uvicorn's keep-alive."""
+        idle = self.cycle is None or self.cycle.response_complete
+        idle = idle and self.timeout_keep_alive_task is None
+        if idle and self._was_idle:
+            self.transport.close()
+            return
+        self._was_idle = idle
+        self._look = self.loop.call_later(self.patience / 2, self._look_whether_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+
 class Server(uvicorn.Server):
     """uvicorn's, but what is being written ends in time when the server does.
 
@@ -90,9 +116,10 @@ class Server(uvicorn.Server):
     def __init__(self, app: Any) -> None:
         self._shop: Shop = app.state.shop
         grace = self._shop.limits.grace_seconds
+        patience = {"patience": self._shop.limits.body_seconds}
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=type("Connection", (_Connection,), patience),
             ws="none",
             lifespan="on",
             loop="asyncio",

@@ -19,6 +19,7 @@ from hornbook.serving.refusals import Refusal, error_body, gone
 Result = TypeVar("Result")
 
 DONE = b"data: [DONE]\n\n"
+_STALLED = 60.0  # seconds after which a client that reads nothing has gone
 
 
 def event(content: dict[str, Any]) -> bytes:
@@ -52,10 +53,14 @@ class Live(Response):
                 await send(start)
                 try:
                     while True:
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        async with asyncio.timeout(_STALLED):
+                            message = {"type": "http.response.body", "body": chunk}
+                            await send(message | {"more_body": True})
                         chunk = await anext(self._chunks)
                 except StopAsyncIteration:
                     chunk = b""
+                except TimeoutError:
+                    raise gone() from None
                 except HornbookError as error:
                     chunk = event(_error_of(error)) + DONE
                 await send({"type": "http.response.body", "body": chunk})

@@ -21,6 +21,7 @@ from hornbook.serving.turns import Turns
 from hornbook.serving.worker import Worker
 
 if TYPE_CHECKING:
+    from hornbook.text.chat_template import ChatTemplate
     from hornbook.text.tokenizer import Tokenizer
 
 
@@ -43,26 +44,13 @@ class Classifier(Protocol):
     def calibrate(self, scores: np.ndarray) -> np.ndarray: ...
 
 
-class Template(Protocol):
-    """Conversations to tokens; `text.chat_template.ChatTemplate` is one."""
-
-    source: str
-
-    def encode(
-        self, messages: Sequence[dict[str, Any]], tokenizer: Tokenizer, *, tools: Any = None
-    ) -> list[int]: ...
-
-
 @dataclass(frozen=True)
 class Writer:
-    """A model that writes texts. make_batch: called once, for the engine's thread to own.
-
-    lock: the tokenizer's; two threads may not use it at once.
-    """
+    """A model that writes texts. lock: the tokenizer's; two threads may not use it at once."""
 
     name: str
     tokenizer: Tokenizer
-    template: Template | None
+    template: ChatTemplate | None
     stop_tokens: frozenset[int]
     context_length: int
     engine: Engine
@@ -146,7 +134,7 @@ class Served:
         batch: Steps,
         tokenizer: Tokenizer,
         *,
-        template: Template | None = None,
+        template: ChatTemplate | None = None,
         stop_tokens: frozenset[int] = frozenset(),
         context_length: int,
         n_open: int = 72,
