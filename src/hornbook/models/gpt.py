@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.nn.attention import SelfAttention
+from hornbook.nn.embedding import TokenEmbedding
 from hornbook.nn.feedforward import FeedForward
 from hornbook.nn.init import normal_, scale_residual_
 from hornbook.nn.layout import Layout, check_fits
@@ -60,7 +61,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.tokens = TokenEmbedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.context_length, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         blocks = [Block(config) for _ in range(config.n_layers)]
@@ -90,4 +91,4 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits: (..., E) -> (..., V)."""
-        return F.linear(hidden, self.tokens.weight)
+        return self.tokens.logits(hidden)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.nn.attention import SelfAttention, head_width
+from hornbook.nn.embedding import TokenEmbedding
 from hornbook.nn.feedforward import GatedFeedForward
 from hornbook.nn.init import normal_
 from hornbook.nn.layout import Layout, check_fits
@@ -67,7 +68,7 @@ class Llama(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.tokens = TokenEmbedding(config.vocab_size, config.d_model)
         self.rotary = Rotary(
             head_width(config.d_model, config.n_heads),
             config.context_length,
@@ -91,4 +92,4 @@ class Llama(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits: (..., E) -> (..., V)."""
-        return F.linear(hidden, self.tokens.weight if self.head is None else self.head.weight)
+        return self.tokens.logits(hidden) if self.head is None else self.head(hidden)

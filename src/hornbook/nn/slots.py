@@ -95,7 +95,7 @@ class SlotCache:
         """Keys and values of a layer, (n_slots, G, room, D), with room for `needed` tokens."""
         if number == len(self._kept):
             self._room = max(self._room, self._rounded(needed))
-            shape = (self.n_slots, like.shape[1], self._room, like.shape[2])
+            shape = (self.n_slots, like.shape[-2], self._room, like.shape[-1])
             self._kept.append((_zeros(like, *shape), _zeros(like, *shape)))
         elif needed > self._room:
             room = self._rounded(max(needed, 2 * self._room))
@@ -133,20 +133,20 @@ class Reading(Ragged):
     ) -> None:
         super().__init__(n_new, device)
         self._cache = cache
-        self._slots = slots
+        self.slots = slots
         self._starts = starts
         self._longest = max(start + n for start, n in zip(starts, n_new, strict=True))
         self._layer = 0
         if self.runs == [(1, len(slots))]:
             self._positions = torch.tensor(starts, device=self.device)
-            self._rows = torch.tensor(slots, device=self.device)
+            self.rows = torch.tensor(slots, device=self.device)
         else:
             spans = zip(slots, starts, n_new, strict=True)
             parts = [
                 (torch.arange(start, start + n), torch.full((n,), slot)) for slot, start, n in spans
             ]
             self._positions = torch.cat([places for places, _ in parts]).to(self.device)
-            self._rows = torch.cat([rows for _, rows in parts]).to(self.device)
+            self.rows = torch.cat([rows for _, rows in parts]).to(self.device)
         self._calls = _calls(slots, n_new)
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
@@ -167,10 +167,9 @@ class Reading(Ragged):
         dropout: float = 0.0,
     ) -> Tensor:
         assert causal, "a bidirectional model would have to read everything anew"
-        keys, values = self._cache.layer(self._layer, self._longest, k)
-        self._layer += 1
-        keys[self._rows, :, self._positions] = k.detach()
-        values[self._rows, :, self._positions] = v.detach()
+        keys, values = self.layer(k)
+        keys[self.rows, :, self._positions] = k.detach()
+        values[self.rows, :, self._positions] = v.detach()
         out = [
             self._together(q[begin : begin + n], keys, values, first, last, window)
             if n == last - first
@@ -179,11 +178,32 @@ class Reading(Ragged):
         ]
         return out[0] if len(out) == 1 else torch.cat(out)
 
+    def layer(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The next layer's keys and values, (n_slots, G, room, D), with room for the new tokens.
+        like: tokens of its kind, (..., G, D)."""
+        self._layer += 1
+        return self._cache.layer(self._layer - 1, self._longest, like)
+
+    def divided(self, n_few: int) -> list[tuple[Tensor | None, Reading]]:
+        """Slots with up to `n_few` new tokens and those with more: for each its tokens' places,
+        None for all, and a layout of its own."""
+        if len({n <= n_few for n in self.lengths}) == 1:
+            return [(None, self)]
+        parts = []
+        document = torch.arange(len(self.slots)).repeat_interleave(torch.tensor(self.lengths))
+        for few in (True, False):
+            chosen = [i for i, n in enumerate(self.lengths) if (n <= n_few) is few]
+            lists = (self.slots, self._starts, self.lengths)
+            own = Reading(self._cache, *([x[i] for i in chosen] for x in lists), self.device)
+            places = torch.isin(document, torch.tensor(chosen)).nonzero().squeeze(1)
+            parts.append((places, own))
+        return parts
+
     def _alone(
         self, q: Tensor, keys: Tensor, values: Tensor, first: int, last: int, window: int | None
     ) -> Tensor:
         """Slots[first] reads many tokens: q (T, H, D) -> as q."""
-        slot, end = self._slots[first], self._starts[first] + len(q)
+        slot, end = self.slots[first], self._starts[first] + len(q)
         k, v = (x[slot : slot + 1, :, :end].transpose(1, 2) for x in (keys, values))
         return rectangle(q[None], k, v, None, causal=True, window=window)[0]
 
@@ -192,7 +212,7 @@ class Reading(Ragged):
     ) -> Tensor:
         """Neighbouring slots read a token each: q (n, H, D) -> as q."""
         n_keys = -(-(max(self._starts[first:last]) + 1) // STEP) * STEP
-        near = slice(self._slots[first], self._slots[first] + last - first)
+        near = slice(self.slots[first], self.slots[first] + last - first)
         k, v = keys[near, :, :n_keys], values[near, :, :n_keys]
         mask = self._masks.get((first, window))
         if mask is None:

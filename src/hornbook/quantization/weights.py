@@ -1,0 +1,166 @@
+"""A decoder's weights in 8 or 4 bits, as surgery on a finished model that can be undone.
+
+    attach(model, bits=8)
+    detach(model)            # the float layers back, to the last bit
+
+8 bits: a scale an output, products of bytes. A Llama's blocks become `llama.ByteBlocks`; linear
+layers of other families take their inputs as two bytes a number, which loses nothing to speak of.
+4 bits: a scale and a least value for each group of inputs (GGML's Q4_1), blocks only; the token
+embedding and the head, which decide most, have 8 bits, as in llama.cpp's own files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hornbook.errors import ConfigError
+from hornbook.models.llama import Llama
+from hornbook.nn.embedding import TokenEmbedding
+from hornbook.quantization.between import to_bytes
+from hornbook.quantization.groups import GroupedLinear
+from hornbook.quantization.llama import ByteBlocks
+from hornbook.quantization.products import ByteMatrix
+
+Bits = Literal[8, 4]
+GROUP = 32
+_KEPT = "_float_parts"  # where a model keeps what was taken out, by name
+
+
+class ByteEmbedding(ByteMatrix):
+    """A token embedding (V, E) in bytes, and the head that is tied to it."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.rows(tokens)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., E) -> (..., V)."""
+        return _product(self, hidden)
+
+
+class ByteHead(ByteMatrix):
+    """A head of its own in bytes: (..., E) -> (..., V). Its inputs have just been normalised."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return _product(self, hidden)
+
+
+class ByteLinear(nn.Module):
+    """A linear layer in bytes; inputs of two bytes a number: (..., d_in) -> (..., d_out)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.matrix = ByteMatrix(weight)
+        self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.float().flatten(0, -2)
+        high, steps = to_bytes(rows)
+        # What is left lies within half a step: 254 finer ones.
+        fine = steps.unsqueeze(1) / 254
+        low = ((rows - high * steps.unsqueeze(1)) / fine).round_().clamp_(-127, 127)
+        sums = self.matrix.sums(torch.cat([high, low.to(torch.int8)]))
+        above, below = (sums * self.matrix.scales).chunk(2)
+        y = above.mul_(steps.unsqueeze(1)).addcmul_(below, fine)
+        return (y if self.bias is None else y + self.bias).unflatten(0, x.shape[:-1]).to(x.dtype)
+
+
+@torch.no_grad()
+def attach(model: nn.Module, bits: int, *, group: int = GROUP, keep: bool = True) -> None:
+    """Put quantised parts in place of a decoder's blocks, embedding and head.
+
+    group: inputs that share a scale, at 4 bits. keep: let the model hold its float parts, for
+    `detach`; without, they are freed. The model is for inference in float32 afterwards. Raises
+    ConfigError for other bits, a group that doesn't divide the layers, a model quantised already.
+    """
+    if bits not in (8, 4):
+        raise ConfigError(f"bits is {bits}", hint="Take 8 or 4.")
+    if is_quantized(model):
+        raise ConfigError("the model is quantised already", hint="Call detach(model) first.")
+    parts = _parts(model, bits, group)
+    if not parts:
+        raise ConfigError(
+            f"a {type(model).__name__} has no layers to quantise", hint="Give a decoder."
+        )
+    taken = {name: model.get_submodule(name) for name in parts}
+    for name, part in parts.items():
+        _put(model, name, part)
+    setattr(model, _KEPT, _Kept(taken if keep else None, bits, group))
+
+
+def detach(model: nn.Module) -> None:
+    """Put the float parts back as they were. Raises ConfigError where they weren't kept."""
+    kept = getattr(model, _KEPT, None)
+    if kept is None:
+        return
+    if kept.parts is None:
+        raise ConfigError(
+            "the float parts of this model are gone", hint="Open the model it was made from."
+        )
+    for name, part in kept.parts.items():
+        _put(model, name, part)
+    delattr(model, _KEPT)
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether `attach` was here."""
+    return getattr(model, _KEPT, None) is not None
+
+
+def description(model: nn.Module) -> dict[str, Any]:
+    """What config.json says of it: {"bits": 4, "group": 32}."""
+    kept = getattr(model, _KEPT)
+    return {"bits": kept.bits} | ({"group": kept.group} if kept.bits == 4 else {})
+
+
+def prepare(model: nn.Module, bits: int, group: int = GROUP) -> None:
+    """`attach` without numbers: a model of shapes that a file's tensors fill."""
+    with torch.no_grad():
+        parts = _parts(model, bits, group)
+    for name, part in parts.items():
+        _put(model, name, part)
+    setattr(model, _KEPT, _Kept(None, bits, group))
+
+
+class _Kept:
+    """What was taken out; not a module, so that nobody counts, moves or saves it."""
+
+    def __init__(self, parts: dict[str, nn.Module] | None, bits: int, group: int) -> None:
+        self.parts, self.bits, self.group = parts, bits, group
+
+
+def _parts(model: nn.Module, bits: int, group: int) -> dict[str, nn.Module]:
+    """The new parts by the names of those they stand for."""
+    parts: dict[str, nn.Module] = {}
+    if isinstance(model, Llama) and bits == 8:
+        blocks = list(model.blocks)
+        parts["blocks"] = nn.ModuleList([ByteBlocks.of(model.config, blocks)])  # type: ignore[arg-type]
+    for name, part in model.named_modules():
+        if name.startswith("blocks.") and isinstance(part, nn.Linear):
+            if bits == 4:
+                parts[name] = GroupedLinear(part.weight.float(), part.bias, group)
+            elif "blocks" not in parts:
+                parts[name] = ByteLinear(part.weight.float(), part.bias)
+        elif name == "head" and isinstance(part, nn.Linear) and part.bias is None:
+            parts[name] = ByteHead(part.weight.float())
+        elif name == "tokens" and isinstance(part, TokenEmbedding):
+            parts[name] = ByteEmbedding(part.weight.float())
+    return parts
+
+
+@torch.no_grad()
+def _product(matrix: ByteMatrix, x: Tensor) -> Tensor:
+    x8, steps = to_bytes(x.float().flatten(0, -2))
+    sums = matrix.sums(x8)
+    if len(sums) == 1:  # one pass over a whole vocabulary less
+        return (sums * (matrix.scales * steps)).unflatten(0, x.shape[:-1])
+    y = (sums * matrix.scales).mul_(steps.unsqueeze(1))
+    return y.unflatten(0, x.shape[:-1])
+
+
+def _put(model: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, part)
