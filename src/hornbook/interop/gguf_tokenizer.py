@@ -35,7 +35,7 @@ def tokenizer(file: GGUFFile) -> Tokenizer:
             f"{len(types):,} token types",
             hint="Known kinds: gpt2 (byte-level BPE) and llama (SentencePiece's BPE).",
         )
-    rust = _byte_level(file, tokens) if kind == "gpt2" else _pieces(file, tokens, types)
+    rust = _byte_level(file, tokens, types) if kind == "gpt2" else _pieces(file, tokens, types)
     added = [
         AddedToken(token, special=t != USER, normalized=False)
         for token, t in zip(tokens, types)
@@ -50,7 +50,7 @@ def tokenizer(file: GGUFFile) -> Tokenizer:
     return Tokenizer(rust)
 
 
-def _byte_level(file: GGUFFile, tokens: list[str]) -> RustTokenizer:
+def _byte_level(file: GGUFFile, tokens: list[str], types: list[int]) -> RustTokenizer:
     """GPT-2's kind: words of bytes, merged in pairs."""
     name = file.fields.get("tokenizer.ggml.pre", "gpt-2")
     if name not in _WORDS:
@@ -58,13 +58,19 @@ def _byte_level(file: GGUFFile, tokens: list[str]) -> RustTokenizer:
             f"{file.path} cuts texts into words by {name!r}",
             hint=f"Known: {', '.join(_WORDS)}. By another pattern its tokens would be others.",
         )
-    merges = [tuple(pair.split(" ", 1)) for pair in file["tokenizer.ggml.merges"]]
+    merges = [tuple(pair.split(" ", 1)) for pair in _merges(file, tokens, types)]
     rust = _bpe(file, tokens, merges, ignore_merges=name in ("llama-bpe", "llama3"))
     rust.pre_tokenizer = pre_tokenizers.Sequence(_WORDS[name])
     if name == "qwen2":
         rust.normalizer = normalizers.NFC()
     rust.decoder = decoders.ByteLevel()
     return rust
+
+
+def _merges(file: GGUFFile, tokens: list[str], types: list[int]) -> list[str]:
+    """The list of merges, which only a vocabulary of bare bytes does without."""
+    bare = all(len(token) == 1 for token, t in zip(tokens, types) if t == NORMAL)
+    return file.fields.get("tokenizer.ggml.merges", []) if bare else file["tokenizer.ggml.merges"]
 
 
 def _pieces(file: GGUFFile, tokens: list[str], types: list[int]) -> RustTokenizer:

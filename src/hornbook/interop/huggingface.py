@@ -116,9 +116,10 @@ def built(
         raise CheckpointError(
             f"{source} does not say {error}", hint="Is it a whole config?"
         ) from error
-    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
+    except (ConfigError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
-            f"no model can be made of the sizes that {source} gives: {error}",
+            f"no model can be made of the sizes that {source} gives: "
+            f"{getattr(error, 'message', error)}",
             hint="Is it the config.json of this model?",
         ) from error
     fill(model, family.tidy(weights), family.table(config))

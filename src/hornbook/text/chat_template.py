@@ -85,7 +85,7 @@ class ChatTemplate:
             tools=None if tools is None else _guarded(tools, control, stand_ins),
             add_generation_prompt=add_generation_prompt,
         )
-        if control.findall(text) == control.findall(guarded):
+        if _tokens(control, text) == _tokens(control, guarded):
             return tokenizer.encode([text], special=False)[0]
         back = {stand_in: first for first, stand_in in stand_ins.items()}
         ids: list[int] = []
@@ -105,6 +105,10 @@ class ChatTemplate:
     @cached_property
     def _compiled_with_tools(self) -> Template:
         return _compiled(self.with_tools or self.source)
+
+
+def _tokens(control: re.Pattern[str], text: str) -> list[str]:
+    return [found.strip() for found in control.findall(text)]
 
 
 def _compiled(source: str) -> Template:
