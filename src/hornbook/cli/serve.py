@@ -140,11 +140,16 @@ def _add_writer(
     precision: str,
     context: int | None,
 ) -> None:
-    from hornbook.cli.writers import open_writer, stop_tokens
+    from hornbook.cli.writers import WRITERS, open_bundle, run_in, stop_tokens
     from hornbook.generation.batch import Batch
 
-    opened, said = open_writer(path, precision)
-    print(said)
+    opened = open_bundle(path, precision)
+    if opened.family not in WRITERS:
+        raise ConfigError(
+            f"{path} is a {opened.family}, which doesn't continue texts",
+            hint="Serve a decoder (gpt, gpt2, llama, bigram), a study, or a sentence encoder.",
+        )
+    print(f"{name}: {run_in(opened.model, precision)}")
     batch = Batch(opened, n_slots=n_slots, context_length=context)
     served.add_writer(
         name,

@@ -2,7 +2,10 @@
 
     submit -> inbox -> Batch.add          waits there for a slot
                        Batch.step         a token more for everybody, again and again
-    Stream <- one call a step into each event loop, with all that its callers get
+    Stream <- one call into each event loop, with all that its callers get
+
+A text's first piece and its end are told at once, what lies between at most every `PAUSE`: a small
+model steps more often than eyes can follow, and each event of each stream is a call of the system.
 
 A request counts as open from submit to its last piece; so many may be open, no more. Only the
 thread touches the batch. What the callers want of it (cancel, close) lies in the inbox, and is done
@@ -25,6 +28,8 @@ from hornbook.serving.refusals import Refusal, busy, closing, expired, failed, g
 from hornbook.serving.turns import Turns
 
 log = logging.getLogger(__name__)
+
+PAUSE = 0.025  # seconds
 
 Event = tuple[int, Piece]  # which of the stream's requests, and what was added to it
 
@@ -53,6 +58,7 @@ class Stream:
         self.loop = asyncio.get_running_loop()
         self.seconds = seconds
         self.ends_at = time.monotonic() + seconds
+        self.has_begun = False  # the engine's note
         self._events: list[Event] = []
         self._n_left = n_requests
         self._error: HornbookError | None = None
@@ -114,6 +120,8 @@ class Engine:
         # Of the thread alone: whose request an id is, and when it came.
         self._owners: dict[int, tuple[Stream, int, float]] = {}
         self._out: list[tuple[Stream, Event | HornbookError]] = []
+        self._is_urgent = False
+        self._told_at = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -222,6 +230,8 @@ class Engine:
                 continue  # cancelled in the meantime
             stream, index, came = self._owners[piece.request]
             self._out.append((stream, (index, piece)))
+            self._is_urgent |= piece.finish is not None or not stream.has_begun
+            stream.has_begun = True
             if piece.finish is not None:
                 del self._owners[piece.request]
                 self._mean_seconds += 0.1 * (time.monotonic() - came - self._mean_seconds)
@@ -243,12 +253,14 @@ class Engine:
             self._batch.cancel(i)
         self._forget(len(mine))
         self._out.append((stream, error))
+        self._is_urgent = True
 
     def _give_up(self) -> None:
         """A step failed: end everything; go on if the batch can still be emptied."""
         streams = {id(stream): stream for stream, _, _ in self._owners.values()}
         for stream in streams.values():
             self._out.append((stream, failed()))
+            self._is_urgent = True
         ids = list(self._owners)
         self._owners.clear()
         self._forget(len(ids))
@@ -266,6 +278,10 @@ class Engine:
             self._n_open -= n
 
     def _deliver(self) -> None:
+        now = time.monotonic()
+        if not self._out or not (self._is_urgent or now - self._told_at >= PAUSE):
+            return
+        self._told_at, self._is_urgent = now, False
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event | HornbookError]]] = {}
         for item in self._out:
             by_loop.setdefault(item[0].loop, []).append(item)

@@ -19,7 +19,7 @@ from hornbook.serving.refusals import Refusal, error_body, gone
 Result = TypeVar("Result")
 
 DONE = b"data: [DONE]\n\n"
-_STALLED = 60.0  # seconds after which a client that reads nothing has gone
+_STALLED = 60.0  # seconds, beyond the answer's own, that a client may take to read it
 
 
 def event(content: dict[str, Any]) -> bytes:
@@ -47,25 +47,27 @@ class Live(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with _watched(receive, self._stream.cancel):
-                chunk = await anext(self._chunks)
-                start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-                await send(start)
-                try:
-                    while True:
-                        async with asyncio.timeout(_STALLED):
-                            message = {"type": "http.response.body", "body": chunk}
-                            await send(message | {"more_body": True})
-                        chunk = await anext(self._chunks)
-                except StopAsyncIteration:
-                    chunk = b""
-                except TimeoutError:
-                    raise gone() from None
-                except HornbookError as error:
-                    chunk = event(_error_of(error)) + DONE
-                await send({"type": "http.response.body", "body": chunk})
+            async with asyncio.timeout(self._stream.seconds + _STALLED):
+                with _watched(receive, self._stream.cancel):
+                    await self._send_all(send)
+        except TimeoutError:
+            raise gone() from None
         finally:
             self._stream.cancel()
+
+    async def _send_all(self, send: Send) -> None:
+        chunk = await anext(self._chunks)
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            chunk = b""
+        except HornbookError as error:
+            chunk = event(_error_of(error)) + DONE
+        await send({"type": "http.response.body", "body": chunk})
 
 
 def _error_of(error: HornbookError) -> dict[str, Any]:
