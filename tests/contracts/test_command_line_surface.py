@@ -30,8 +30,9 @@ SURFACE = {
     "train": "--config --context --counting --data --depth --dry-run --epochs --help --json "
     "--out --preset --quiet --resume --sanity --seed --set --source --steps --target --text --time "
     "--tokenizer --vocab-size family",
-    "generate": "--help --json --min-p --no-slide --seed --temperature --tokens --top-k --top-p "
-    "model prompt",
+    "generate": "--beams --draft --help --json --json-schema --logprobs --min-p --no-slide "
+    "--precision --repetition-penalty --returns --seed --stop --temperature --tokens --top-k "
+    "--top-p model prompt",
     "serve": "--api-key-file --context --help --host --longest --mask --max-tokens --per-minute "
     "--port --precision --queue --quiet --refuse --schema --seconds --slots models",
     "chat": "--context --help --min-p --precision --repetition-penalty --seed --stop --system "

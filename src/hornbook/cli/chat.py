@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hornbook.cli.writers import open_writer, stop_tokens
+from hornbook.cli.writers import open_bundle, run_in, stop_tokens
 
 DEFAULT = "smollm2-135m-instruct"
 
@@ -24,17 +24,17 @@ def command(
     ] = 512,
     temperature: Annotated[
         float, typer.Option(help="0 takes the likeliest token; above 1 is wilder.")
-    ] = 0.3,
+    ] = 0.0,
     top_k: Annotated[int | None, typer.Option(help="Only among the k likeliest.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Only among those that together have this share.")
-    ] = 0.9,
+    ] = None,
     min_p: Annotated[
         float | None, typer.Option(help="Only those this many times as likely as the likeliest.")
     ] = None,
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1: what was said is said less again.")
-    ] = 1.0,
+    ] = 1.1,
     stop: Annotated[
         list[str] | None, typer.Option(help="End an answer before this text; may be repeated.")
     ] = None,
@@ -50,6 +50,7 @@ def command(
 ) -> None:
     """Talk with a model. /help lists what can be typed; Ctrl-C stops an answer, Ctrl-D ends."""
     from hornbook.cli.chatting import Settings, Terminal
+    from hornbook.generation.conversation import template_of
     from hornbook.generation.drawing import check
     from hornbook.generation.request import Sampling
 
@@ -62,10 +63,12 @@ def command(
         seed=seed,
     )
     check(sampling)
-    opened, said = open_writer(model, precision)
+    opened = open_bundle(model, precision)
+    template_of(opened)
+    said = run_in(opened.model, precision)
     settings = Settings(
         n_tokens, sampling, stop_tokens(opened), tuple(stop or ()), context_length=context
     )
     terminal = Terminal(opened, settings, system)
-    print(f"{said}, reads {terminal.context_length:,} tokens", file=sys.stderr)
+    print(f"{opened.name}: {said}, reads {terminal.context_length:,} tokens", file=sys.stderr)
     terminal.run()

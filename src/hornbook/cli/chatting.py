@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -153,7 +153,7 @@ class Terminal:
         self._conversation.say("user", line[1:] if line.startswith("//") else line)
         self._answer()
 
-    def _answer(self) -> None:
+    def _answer(self, sampling: Sampling | None = None) -> None:
         """Let the model answer the last message, which is taken back if it cannot."""
         before = self._conversation.n_forgotten
         room = self._batch.context_length
@@ -168,7 +168,7 @@ class Terminal:
         request = Request(
             prompt,
             n_tokens,
-            self._settings.sampling,
+            sampling or self._settings.sampling,
             stop_tokens=self._settings.stop_tokens,
             stop_texts=self._settings.stop_texts,
         )
@@ -226,7 +226,10 @@ class Terminal:
         if not messages:
             self._remark("there is nothing to answer yet")
             return
-        self._answer()
+        # Another answer is wanted: the likeliest would be the same again.
+        sampling = self._settings.sampling
+        sampling = replace(sampling, seed=None, temperature=max(sampling.temperature, 0.7))
+        self._answer(sampling)
 
     def _save(self, name: str) -> None:
         if not name:

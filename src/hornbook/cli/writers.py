@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from hornbook.errors import ConfigError, nearest
@@ -19,16 +18,16 @@ WRITERS = {
     "nanochat",
     "llama",
 }
+TRANSLATOR = "marian"  # writes another text from one
 BITS = {"int8": 8, "int4": 4}
+QUICK = "int8"  # what a large model runs in unless something else is asked for
 PRECISIONS = ("auto", "float32", *BITS)
 LARGE = 20_000_000  # parameters from which on reading the weights is what takes the time
 
 
-def open_writer(name: str, precision: str) -> tuple[Bundle, str]:
-    """A model by name and a line that says what it is and in which format it will run.
-
-    Raises ConfigError for a model that doesn't write, or a format that nobody knows.
-    """
+def open_bundle(name: str, precision: str = "auto") -> Bundle:
+    """A model that writes, by name. Raises ConfigError for one that doesn't, or a format that
+    nobody knows."""
     if precision not in PRECISIONS:
         raise ConfigError(
             f"there is no precision '{precision}'", hint=nearest(precision, PRECISIONS)
@@ -36,12 +35,12 @@ def open_writer(name: str, precision: str) -> tuple[Bundle, str]:
     from hornbook import bundle
 
     opened = bundle.open_model(name)
-    if opened.family not in WRITERS:
+    if opened.family not in {*WRITERS, TRANSLATOR}:
         raise ConfigError(
             f"{name} is a {opened.family}, which doesn't write text",
             hint="Name a decoder: gpt, gpt2, llama, bigram.",
         )
-    return opened, f"{opened.name}: {_run_in(opened.model, precision)}"
+    return opened
 
 
 def stop_tokens(opened: Bundle) -> frozenset[int]:
@@ -52,17 +51,26 @@ def stop_tokens(opened: Bundle) -> frozenset[int]:
     return opened.stop_tokens or frozenset([] if end is None else [end])
 
 
-def _run_in(model: Any, precision: str) -> str:
-    parameters = getattr(model, "parameters", None)
-    if parameters is None:
+def run_in(model: Any, precision: str) -> str:
+    """Put the model into a number format; what it is now, as a line."""
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
         return "n-gram counts"
-    n = sum(p.numel() for p in parameters())
+    from hornbook.quantization import weights
+
+    if weights.is_quantized(model):
+        said = f"int{weights.description(model)['bits']}"
+        if precision not in ("auto", said):
+            raise ConfigError(
+                f"this model was saved in {said}, it cannot run in {precision}",
+                hint="Open the model it was made from.",
+            )
+        return said
+    n = sum(p.numel() for p in model.parameters())
     size = f"{n / 1e6:,.0f}M" if n >= 1e6 else f"{n:,}"
     if precision == "auto":
-        quick = n >= LARGE and find_spec("hornbook.quantization.weights") is not None
-        precision = "int4" if quick else "float32"
+        precision = QUICK if n >= LARGE else "float32"
     if precision in BITS:
-        from hornbook.quantization import weights
-
-        weights.attach(model, bits=BITS[precision])
+        weights.attach(model, bits=BITS[precision], keep=False)
     return f"{size} parameters, {precision}"

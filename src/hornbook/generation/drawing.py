@@ -67,15 +67,22 @@ class Drawer:
         self._written[token] += 1
 
 
+def transforms(settings: Sampling) -> sampling.Transform:
+    """Temperature, top_k, top_p and min_p as transforms. Raises ConfigError for what is out of
+    range."""
+    parts = [sampling.temperature(settings.temperature)]
+    if settings.top_k is not None:
+        parts.append(sampling.top_k(settings.top_k))
+    if settings.top_p is not None:
+        parts.append(sampling.top_p(settings.top_p))
+    if settings.min_p is not None:
+        parts.append(sampling.min_p(settings.min_p))
+    return sampling.chain(*parts)
+
+
 def check(settings: Sampling) -> None:
     """Raise ConfigError for settings out of range."""
-    sampling.temperature(settings.temperature)
-    if settings.top_k is not None:
-        sampling.top_k(settings.top_k)
-    if settings.top_p is not None:
-        sampling.top_p(settings.top_p)
-    if settings.min_p is not None:
-        sampling.min_p(settings.min_p)
+    transforms(settings)
     _adjustments(settings, {}, {})
     if settings.seed is not None and not -(2**63) <= settings.seed < 2**63:
         raise ConfigError(f"the seed is {settings.seed}", hint="Use a whole number of 64 bits.")
@@ -132,13 +139,13 @@ def _nucleus(scaled: Floats, weights: Floats, p: float) -> Ints:
 def _adjustments(
     settings: Sampling, seen: Counter[int] | dict[int, int], written: Counter[int] | dict[int, int]
 ) -> Callable[[Tensor], Tensor]:
-    transforms = []
+    parts = []
     if settings.repetition_penalty != 1:
-        transforms.append(sampling.repetition_penalty(settings.repetition_penalty, seen))
+        parts.append(sampling.repetition_penalty(settings.repetition_penalty, seen))
     if settings.presence_penalty != 0:
-        transforms.append(sampling.presence_penalty(settings.presence_penalty, written))
+        parts.append(sampling.presence_penalty(settings.presence_penalty, written))
     if settings.frequency_penalty != 0:
-        transforms.append(sampling.frequency_penalty(settings.frequency_penalty, written))
+        parts.append(sampling.frequency_penalty(settings.frequency_penalty, written))
     if settings.logit_bias:
-        transforms.append(sampling.logit_bias(settings.logit_bias))
-    return sampling.chain(*transforms)
+        parts.append(sampling.logit_bias(settings.logit_bias))
+    return sampling.chain(*parts)

@@ -64,12 +64,18 @@ def reader(model: Any, n_slots: int = 1, *, context_length: int | None = None) -
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    own = getattr(getattr(model, "config", None), "context_length", UNBOUNDED)
+    own = context_length_of(model)
     longest = min(own, context_length or own)
     if isinstance(model, GPT | Llama | ModernGPT):
         return SlotReader(model, n_slots, longest)
     sized = model if isinstance(model, NGram) else model.config
     return PlainReader(_scores(model), n_slots, longest, sized.vocab_size)
+
+
+def context_length_of(model: Any) -> int:
+    """How many tokens a model reads at most."""
+    own: int = getattr(getattr(model, "config", None), "context_length", UNBOUNDED)
+    return own
 
 
 def newest(tokens: Sequence[int], context_length: int) -> list[int]:
