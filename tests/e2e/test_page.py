@@ -6,6 +6,7 @@ never violated, and that no script failed.
 
 from __future__ import annotations
 
+import itertools
 import runpy
 import shutil
 from pathlib import Path
@@ -31,6 +32,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+DESK = {"width": 1280, "height": 800}
+NUMBERS = itertools.count()
 fakes = runpy.run_path(str(Path(__file__).with_name("fake_openai.py")))
 EVIL, POEM = fakes["EVIL"], fakes["POEM"]
 WATCH = """
@@ -44,6 +47,19 @@ def browser():
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield made
         made.close()
+
+
+@pytest.fixture(scope="module")
+def tab(browser):
+    """One tab for all tests, as opening one takes longer than most tests do."""
+    page = browser.new_page(viewport=DESK, reduced_motion="reduce")
+    page.set_default_timeout(10_000)
+    page.requests, page.faults = [], []
+    page.expose_function("violation", lambda what: page.faults.append(f"policy: {what}"))
+    page.add_init_script(WATCH)
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -61,32 +77,26 @@ def fake(server):
 
 
 @pytest.fixture
-def open_page(browser, fake):
-    """Open the page in a context of its own; what it did wrong is found out at the end."""
-    contexts, requests, faults = [], [], []
+def open_page(tab, fake):
+    """Open the page as if for the first time; what it did wrong is found out at the end."""
 
-    def open_page(tab="chat", ready=True, **options):
-        options = {"viewport": {"width": 1280, "height": 800}} | options
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(10_000)
-        context.expose_function("violation", lambda what: faults.append(f"policy: {what}"))
-        context.add_init_script(WATCH)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.faults = faults
-        page.goto(f"{fake.url}#{tab}" if tab else fake.url)
+    def open_page(panel="chat", *, ready=True, viewport=DESK):
+        tab.requests.clear()
+        tab.faults.clear()
+        tab.set_viewport_size(viewport)
+        tab.emulate_media(color_scheme="light")
+        if tab.url.startswith(fake.url):
+            tab.evaluate("sessionStorage.clear()")
+        # The query makes it another document, so that the browser doesn't just look for #panel.
+        tab.goto(f"{fake.url}?{next(NUMBERS)}" + (f"#{panel}" if panel else ""))
         if ready:
-            page.wait_for_selector("#model:not([disabled])")
-        return page
+            tab.wait_for_selector("#model:not([disabled])")
+        return tab
 
     yield open_page
-    for context in contexts:
-        context.close()
-    strange = [url for url in requests if not url.startswith((fake.url, f"blob:{fake.url}"))]
+    strange = [u for u in tab.requests if not u.startswith((fake.url, f"blob:{fake.url}"))]
     assert strange == []
-    assert faults == []
+    assert tab.faults == []
 
 
 def ask(page, text):
@@ -160,28 +170,29 @@ def test_the_policy_stops_a_planted_script_and_the_test_would_see_it(open_page):
     page.faults.clear()
 
 
-@pytest.mark.parametrize("how", ["button", "escape"])
-def test_stopping_keeps_what_has_come_and_lets_go_of_the_server(open_page, fake, how):
+def test_stopping_keeps_what_has_come_and_lets_go_of_the_server(open_page, fake):
     page = open_page()
-    page.fill("#question", "Count slowly")
-    page.press("#question", "Enter")
-    expect(page.locator(".turn.assistant .body")).to_contain_text("word2")
-    expect(page.locator("#send")).to_be_hidden()
-    if how == "button":
-        page.get_by_role("button", name="Stop").click()
-    else:
-        page.keyboard.press("Escape")
-    expect(page.locator(".facts")).to_contain_text("stopped")
-    assert "word2" in page.locator(".turn.assistant .body").inner_text()
-    assert "word400" not in page.locator(".turn.assistant .body").inner_text()
-    assert page.evaluate("document.activeElement.id") == "question"
-    for _ in range(100):
-        if fake.left:
-            break
-        page.wait_for_timeout(20)
-    assert fake.left == 1
+    for n, by in enumerate(["button", "escape"]):
+        page.fill("#question", "Count slowly")
+        page.press("#question", "Enter")
+        answer = page.locator(".turn.assistant").nth(n)
+        expect(answer.locator(".body")).to_contain_text("word2")
+        expect(page.locator("#send")).to_be_hidden()
+        if by == "button":
+            page.get_by_role("button", name="Stop").click()
+        else:
+            page.keyboard.press("Escape")
+        expect(answer.locator(".facts")).to_contain_text("stopped")
+        assert "word2" in answer.locator(".body").inner_text()
+        assert "word400" not in answer.locator(".body").inner_text()
+        assert page.evaluate("document.activeElement.id") == "question"
+        for _ in range(100):
+            if fake.left == n + 1:
+                break
+            page.wait_for_timeout(20)
+        assert fake.left == n + 1
     ask(page, "Now another")  # the page is not stuck
-    assert page.locator(".turn").count() == 4
+    assert page.locator(".turn").count() == 6
 
 
 def test_editing_a_message_drops_what_came_after_it(open_page, fake):
@@ -209,22 +220,21 @@ def test_asking_again_replaces_the_last_answer(open_page, fake):
     assert len(fake.asked) == 2 and fake.asked[0] == fake.asked[1]
 
 
-@pytest.mark.parametrize(
-    ("question", "said"),
-    [
+def test_what_goes_wrong_is_said_and_can_be_tried_again(open_page, fake):
+    page = open_page()
+    for question, said in [
         ("busy", "Too many requests. Try again in 7 s."),
         ("break off", "The connection ended before the answer did."),
         ("overload", "The server is shutting down."),
-    ],
-)
-def test_what_goes_wrong_is_said_and_can_be_tried_again(open_page, fake, question, said):
-    page = open_page()
-    ask(page, question)
-    assert page.locator(".turn .error").inner_text() == said
-    page.get_by_role("button", name="Try again").click()
-    page.wait_for_selector(".turn.assistant .facts")
-    assert len(fake.asked) == 2
-    assert fake.last("chat")["messages"] == [{"role": "user", "content": question}]
+    ]:
+        fake.asked.clear()
+        ask(page, question)
+        assert page.locator(".turn .error").inner_text() == said
+        page.get_by_role("button", name="Try again").click()
+        page.wait_for_selector(".turn.assistant .facts")
+        assert len(fake.asked) == 2
+        assert fake.last("chat")["messages"] == [{"role": "user", "content": question}]
+        page.get_by_role("button", name="New").click()
 
 
 def test_all_of_it_by_keyboard(open_page, fake):
@@ -269,7 +279,7 @@ def test_all_of_it_by_keyboard(open_page, fake):
 def test_everything_has_a_name_and_news_is_announced(open_page):
     page = open_page()
     unnamed = page.evaluate(
-        """[...document.querySelectorAll('input, select, textarea, button, dialog, [role]')]
+        """[...document.querySelectorAll('input, select, textarea, button, dialog, section')]
         .filter(e => !(e.labels?.length || e.ariaLabel || e.getAttribute('aria-labelledby')
                        || e.textContent.trim())).map(e => e.outerHTML)"""
     )
@@ -432,48 +442,52 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_page, fake):
     assert page.locator("#key").input_value() == ""
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280])
-def test_no_width_makes_it_scroll_sideways(open_page, width):
-    page = open_page(viewport={"width": width, "height": 740}, has_touch=width < 500)
-    sideways = "document.documentElement.scrollWidth > innerWidth"
+def test_no_width_makes_it_scroll_sideways(open_page):
+    page = open_page()
     ask(page, "x" * 400 + " evil")
-    assert not page.evaluate(sideways)
-    if page.locator("#settings").is_hidden():
-        page.locator("#toggle-settings").click()
-    assert not page.evaluate(sideways)
-    page.locator("#toggle-settings").click()
     page.locator("#tab-write").click()
     page.locator("#text").fill("y" * 500)
-    assert not page.evaluate(sideways)
     page.locator("#tab-tokens").click()
     page.locator("#token-text").fill("z" * 300 + " and more")
     page.get_by_role("button", name="Read").click()
     page.wait_for_selector(".token")
-    assert not page.evaluate(sideways)
-    page.locator("#tab-classify").click()
-    assert not page.evaluate(sideways)
-    if width < 500:  # a thumb finds what it aims at
-        heights = "[...document.querySelectorAll('[role=tab], .main')].map(e => e.offsetHeight)"
-        assert min(height for height in page.evaluate(heights) if height) >= 36
+    for width in (360, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 740})
+        for panel in ("chat", "write", "tokens", "classify"):
+            page.locator(f"#tab-{panel}").click()
+            for _ in ("with settings", "without"):
+                if panel != "classify":
+                    page.locator("#toggle-settings").click()
+                assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            heights = "[...document.querySelectorAll('[role=tab], .main')].map(e => e.offsetHeight)"
+            found = [height for height in page.evaluate(heights) if height]
+            assert min(found) >= 36  # a thumb finds what it aims at
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_ink_stands_out_from_paper(open_page, scheme):
+def test_ink_stands_out_from_paper(open_page):
     """WCAG AA (4.5) for what is read, in both schemes, also on the reddest token."""
-    page = open_page(color_scheme=scheme)
-    paper = luminance(page, "document.body", "backgroundColor")
-    assert (paper < 0.1) == (scheme == "dark")
+    page = open_page()
     ask(page, "evil")
-    for selector in (".user .body p", ".assistant .body p", ".speaker", ".facts", ".acts button"):
-        ink = luminance(page, f"document.querySelector('{selector}')", "color")
-        assert contrast(ink, paper) >= 4.5, selector
     page.locator("#tab-tokens").click()
     page.get_by_role("button", name="Read").click()
     page.wait_for_selector(".token")
-    last = "document.querySelector('.legend i:last-of-type')"
-    page.evaluate(f"{last}.style.setProperty('--doubt', '55%')")
-    ink, ground = luminance(page, last, "color"), luminance(page, last, "backgroundColor")
-    assert contrast(ink, ground) >= 4.5
+    reddest = "document.querySelector('.legend i:last-of-type')"
+    page.evaluate(f"{reddest}.style.setProperty('--doubt', '55%')")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        paper = luminance(page, "document.body", "backgroundColor")
+        assert (paper < 0.1) == (scheme == "dark")
+        for selector in (
+            ".user .body p",
+            ".assistant .body p",
+            ".speaker",
+            ".facts",
+            ".acts button",
+        ):
+            ink = luminance(page, f"document.querySelector('{selector}')", "color")
+            assert contrast(ink, paper) >= 4.5, selector
+        ink, ground = (luminance(page, reddest, kind) for kind in ("color", "backgroundColor"))
+        assert contrast(ink, ground) >= 4.5
 
 
 def test_a_streamed_answer_ends_up_as_one_that_came_whole(open_page):
