@@ -131,6 +131,7 @@ def test_kinds_of_numbers(tmp_path, kind):
     writer.write_tensors_to_file()
     writer.close()
     got = GGUFFile(tmp_path / "t.gguf").tensor("t").numpy()
+    assert np.array_equal(got, gguf.dequantize(data, number))
     assert got.shape == numbers.shape and got.dtype == np.float32
     steps = {"F32": 0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.02, "Q4_K": 1e-6, "Q6_K": 1e-6}
     assert np.abs(got - numbers).max() <= steps.get(kind, 0.4) * np.abs(numbers).max()

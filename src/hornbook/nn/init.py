@@ -54,10 +54,15 @@ def without_first_weights() -> Iterator[None]:
         yield
 
 
+_DRAWING = (Tensor.normal_, Tensor.uniform_)
+
+
 class _Undrawn(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if function in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
-        return function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        # torch.nn.init's functions come here whole, and draw where the mode no longer looks.
+        if function in _DRAWING or getattr(function, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
