@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,6 +165,43 @@ def test_ctrl_c_keeps_everything_and_resume_goes_on(text, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "interrupted" and summary["n_steps"] > 0
     assert hornbook("generate", folder, "3 green", "-n", 5).exit_code == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_ctrl_c_at_one_process_ends_both_after_the_same_step(text, tmp_path, sharded):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "hornbook.cli.main", "train", "gpt", "--data", str(text)]
+    command += [*TINY, "--steps", "100000", "--set", f"sharded={sharded}", "--out", str(folder)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    with (tmp_path / "log").open("w") as log:
+        both = [
+            subprocess.Popen(
+                command,
+                env=os.environ | place | {"RANK": rank, "LOCAL_RANK": rank},
+                stdout=log,
+                stderr=log,
+            )
+            for rank in "01"
+        ]
+        try:
+            until = time.monotonic() + 120
+            metrics = folder / "metrics.jsonl"
+            while not (metrics.is_file() and metrics.stat().st_size > 500):
+                assert time.monotonic() < until and all(p.poll() is None for p in both)
+                time.sleep(0.1)
+            both[1].send_signal(signal.SIGINT)
+            assert [process.wait(timeout=100) for process in both] == [130, 0]
+        finally:
+            for process in both:
+                process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    summary = json.loads((folder / "summary.json").read_text())
+    newest = max((folder / "checkpoints").glob("step-*"))
+    assert summary["status"] == "interrupted" and int(newest.name[5:]) == summary["n_steps"]
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.modern_bert import ModernBert, ModernBertConfig
 from hornbook.nn.losses import cross_entropy_sum
 from hornbook.tasks import language_modeling, masked_lm, next_sentence, seq2seq
+from hornbook.training.recomputation import recomputed
 
 START, END = 0, 1
 
@@ -43,6 +44,12 @@ def test_a_rectangle_costs_what_texts_end_to_end_cost():
             assert loss.n_targets == 9
             loss.total.backward()
             gradients.append([loss.total.detach(), *(p.grad.clone() for p in model.parameters())])
+        with recomputed(model) as n_blocks:
+            model.zero_grad()
+            loss_of(model, rows).total.backward()
+        assert n_blocks == 4, "blocks of the encoder and of the decoder"
+        again = [loss.total.detach(), *(p.grad for p in model.parameters())]
+        assert all(map(torch.equal, again, gradients[1]))
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
