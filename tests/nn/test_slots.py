@@ -135,3 +135,15 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing():
     with pytest.raises(ConfigError):
         cache.copy(1, 0, 3)
     assert (cache.length(0), cache.length(1)) == (4, 0)
+
+
+def test_a_cache_that_grew_in_inference_mode_is_copied_and_read_outside_of_it():
+    decoder = model("llama")
+    cache = SlotCache(2, 150)
+    (text,) = conversations(140)
+    with torch.inference_mode():
+        for part in text.split(35):  # from room for 64 tokens to more
+            decoder(part, cache.read([0], [len(part)]))
+    cache.copy(0, 1, 100)
+    with torch.no_grad():
+        decoder(text[100:], cache.read([1], [40]))
