@@ -158,6 +158,7 @@ def test_classify_gives_all_scores_and_the_decision(client):
         ("/v1/completions", {"model": "tiny", "prompt": "a", "stop": ""}, 422, None),
         ("/v1/completions", {"model": "tiny", "prompt": "a", "suffix": "b"}, 422, None),
         ("/v1/completions", {"model": "tiny", "prompt": "a", "best_of": 3}, 400, None),
+        ("/v1/completions", {"model": "tiny", "prompt": ["a"] * 20, "n": 4}, 400, None),
         ("/v1/completions", {"model": "tiny", "prompt": "a", "logit_bias": {"x": 1}}, 422, None),
         ("/v1/completions", {"model": "tiny", "prompt": "a", "logit_bias": {"999": 1}}, 400, None),
         ("/v1/classify", {"model": "tiny", "input": "a"}, 400, "model_not_suited"),

@@ -39,8 +39,11 @@ async def with_tokenizer(writer: Writer, work: Callable[[], Result], n_character
             return work()
 
     try:
-        if n_characters <= _SHORT:
-            return locked()
+        if n_characters <= _SHORT and writer.lock.acquire(blocking=False):
+            try:
+                return work()
+            finally:
+                writer.lock.release()
         return await asyncio.to_thread(locked)
     except Refusal:
         raise
@@ -70,7 +73,7 @@ async def chat_tokens(
             param="model",
             code="no_chat_template",
         )
-    n_characters = sum(len(str(message.get("content") or "")) for message in messages)
+    n_characters = len(str(tools or "")) + sum(len(str(message)) for message in messages)
     check_characters(n_characters, writer, limits)
     return await with_tokenizer(
         writer,
@@ -193,14 +196,13 @@ async def grammar_of(
         raise _bad_schema("it is too large")
     from hornbook.generation import constrain
 
-    def compile() -> Grammar:
-        with writer.lock:
-            if schema is None:
-                return constrain.json_object(writer.tokenizer)
-            return constrain.json_schema(schema, writer.tokenizer)
+    def compiled() -> Grammar:
+        if schema is None:
+            return constrain.json_object(writer.tokenizer)
+        return constrain.json_schema(schema, writer.tokenizer)
 
     try:
-        return await asyncio.to_thread(compile)
+        return await asyncio.to_thread(compiled)
     except HornbookError as error:
         raise _bad_schema(error.message) from error
 

@@ -64,9 +64,8 @@ async def _prompts(
     tokens = [p for p in given if isinstance(p, list)] or [[t for t in given if isinstance(t, int)]]
     if max(map(max, tokens)) >= writer.tokenizer.vocab_size:
         raise invalid("a token is not in the vocabulary", param="prompt", code="unknown_token")
-    with writer.lock:
-        decode = writer.tokenizer.rust.decode
-        return [decode(ids, skip_special_tokens=False) for ids in tokens], tokens
+    decode = writer.tokenizer.rust.decode  # which, unlike encode, two threads may call at once
+    return [decode(ids, skip_special_tokens=False) for ids in tokens], tokens
 
 
 class _Completion:

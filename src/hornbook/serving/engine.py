@@ -24,7 +24,7 @@ from typing import Protocol
 
 from hornbook.errors import HornbookError
 from hornbook.generation.request import Piece, Request
-from hornbook.serving.refusals import Refusal, busy, closing, expired, failed, gone
+from hornbook.serving.refusals import Refusal, busy, closing, expired, failed, gone, invalid
 from hornbook.serving.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -144,8 +144,11 @@ class Engine:
     def submit(self, requests: Sequence[Request], *, seconds: float = 300.0) -> Stream:
         """Have texts written, within so many seconds. Call it in an event loop.
 
-        Raises Refusal (503) when the queue is full, or the server is shutting down or broken.
+        Raises Refusal: 503 when the queue is full, or the server is shutting down or broken; 400
+        for more requests than it can ever hold.
         """
+        if len(requests) > self._most:
+            raise invalid(f"{len(requests)} texts are asked for at once, of at most {self._most}")
         stream = Stream(self, len(requests), seconds)
         with self._changed:
             if self._closes_at is not None:

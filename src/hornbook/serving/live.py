@@ -42,7 +42,8 @@ class Live(Response):
         self.status_code = 200
         self.background = None
         self.media_type = "text/event-stream" if events else "application/json"
-        self.init_headers({"x-request-id": request_id})
+        buffering = {"x-accel-buffering": "no"} if events else {}  # of a proxy before this server
+        self.init_headers({"x-request-id": request_id} | buffering)
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
