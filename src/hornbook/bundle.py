@@ -18,9 +18,11 @@ from hornbook.interop.counting import load_counting, save_counting
 from hornbook.interop.counts import FAMILY as NGRAM
 from hornbook.interop.counts import load_ngram, save_ngram
 from hornbook.interop.huggingface import load_model, save_model
+from hornbook.interop.quantized import is_quantized_folder, load_quantized, save_quantized
 from hornbook.interop.turns import known_ends, read_ends, read_template, write_turns
 from hornbook.models.counting_gpt import CountingGPT
 from hornbook.models.ngram import NGram
+from hornbook.quantization.weights import is_quantized
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import Tokenizer
 
@@ -61,6 +63,8 @@ def save(
         save_ngram(folder, model)
     elif isinstance(model, CountingGPT):
         save_counting(folder, model)
+    elif is_quantized(model):
+        save_quantized(folder, model)
     else:
         save_model(folder, model, numbers=numbers)
     tokenizer.save(folder / "tokenizer.json")
@@ -109,12 +113,14 @@ def load(path: Path) -> Bundle:
             hint="Name the folder of a finished run, or of a model, or a .gguf file.",
         )
     try:
-        family = json.loads(config.read_text(encoding="utf-8"))["model_type"]
+        said = json.loads(config.read_text(encoding="utf-8"))
+        family = said["model_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config} does not say what the model is: {error}", hint="Copy or train it again."
         ) from error
-    model = _LOAD.get(family, load_model)(inside)
+    open_ = load_quantized if is_quantized_folder(said) else _LOAD.get(family, load_model)
+    model = open_(inside)
     tokenizer = Tokenizer.load(inside / "tokenizer.json")
     return Bundle(
         model,

@@ -18,6 +18,10 @@ SURFACE = {
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
     "models": "--help --json",
     "export": "--help --json --numbers --out --overwrite --to model",
+    "quantize": "--bits --group --help --json --out --overwrite --text --tokens model",
+    "bench": "--help",
+    "bench generate": "--help --json --precision --prompt --streams --tokens model",
+    "bench device": "--help --json",
     "data": "--help",
     "data list": "--help --json",
     "data stats": "--help --json --text source",
@@ -52,7 +56,7 @@ SURFACE = {
     "plan": "--help",
     "plan train": "--batch --card --checkpointing --context --devices --help --json --memory "
     "--micro-batch --optimizer --precision --price --set --sharding --tokens --utilisation model",
-    "plan memory": "--bits --help --params --preset --train",
+    "plan memory": "--batch --bits --context --help --json --params --preset --train model",
 }
 
 

@@ -13,6 +13,7 @@ import typer
 
 from hornbook import __version__
 from hornbook.cli import (
+    bench,
     cache,
     chat,
     compare,
@@ -23,11 +24,16 @@ from hornbook.cli import (
     models,
     plan,
     predict,
+    quantize,
     serve,
     tokenizer,
     train,
 )
 from hornbook.errors import HornbookError
+
+# Threads that wait for the next product spin for some microseconds, then sleep. By default they
+# spin for milliseconds, which takes the processor from whoever they wait for, once it is shared.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 app = typer.Typer(
     name="hornbook",
@@ -45,6 +51,8 @@ app.command("chat")(chat.command)
 app.command("serve")(serve.command)
 app.command("models")(models.command)
 app.command("export")(export.command)
+app.command("quantize")(quantize.command)
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("doctor")(doctor.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,37 +119,103 @@ def train_command(
 
 @app.command("memory")
 def memory_command(
+    model: Annotated[
+        str | None, typer.Argument(help="A preset, a family, a run, a folder, a name: smollm2-...")
+    ] = None,
     params: Annotated[
-        str | None, typer.Option("--params", help="How many parameters: 13e9, 13B, 124M.")
+        str | None, typer.Option("--params", help="Or how many parameters: 13e9, 13B, 124M.")
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Or a preset: gpt2.")] = None,
     bits: Annotated[int, typer.Option("--bits", help="Bits of a weight: 32, 16, 8 or 4.")] = 16,
-    train: Annotated[
-        bool, typer.Option("--train", help="Also what training holds, activations aside.")
-    ] = False,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=1, help="Tokens of a text. [default: the model's]"),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts at once.")] = 1,
+    train: Annotated[bool, typer.Option("--train", help="Also what training holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the memory a model takes: the rule of thumb P * 4 * (bits / 32) * 1.2, and exactly."""
+    """Print the memory a model takes: counted from its shapes, beside the rule of thumb
+    P * 4 * (bits / 32) * 1.2."""
     from hornbook.evaluation.plan import rule_of_thumb
 
-    if (params is None) == (preset is None):
-        raise ConfigError("give either --params or --preset", hint="For example: --params 13B.")
+    if sum(x is not None for x in (model, params, preset)) != 1:
+        raise ConfigError("give a model, --params or --preset", hint="For example: --params 13B.")
     _one_of("--bits", str(bits), ("4", "8", "16", "32"))
-    if preset is not None:
-        from hornbook.models.presets import count_parameters, outline
-        from hornbook.models.presets import preset as find
-
-        n = float(count_parameters(outline(*find(preset))))
+    found: dict[str, float]
+    if params is not None:
+        n = parse_number(params)
+        found = {"parameters": n, "rule_of_thumb": rule_of_thumb(n, bits), "weights": n * bits / 8}
+        if train:
+            found["train"] = 16 * n
     else:
-        n = parse_number(str(params))
-    print(f"parameters   {n:,.0f}")
-    print(f"weights      {n * bits / 8 / 1e9:,.4g} GB at {bits} bits")
-    print(f"to use it    {rule_of_thumb(n, bits) / 1e9:,.4g} GB, P * 4 * ({bits} / 32) * 1.2")
+        found = _exactly(str(model or preset), bits, context, batch, train)
+    if as_json:
+        print(json.dumps({name: round(value) for name, value in found.items()}, indent=2))
+        return
+    said = {
+        "weights": f"weights, at {bits} bits",
+        "cache": "keys and values",
+        "working": "a forward pass",
+        "to_use": "to use it",
+        "rule_of_thumb": f"rule of thumb  P * 4 * ({bits} / 32) * 1.2",
+        "train": "to train it",
+    }
+    print(f"{found['parameters']:>14,.0f}    parameters")
+    for name, text in said.items():
+        if name in found:
+            print(f"{found[name] / 1e9:>14,.4g} GB {text}")
+    if train and params is not None:
+        print("               float32 weights, gradients, AdamW's two moments; activations come on")
+        print("               top and depend on the architecture: name a model instead")
+
+
+def _exactly(
+    name: str, bits: int, context: int | None, batch: int, train: bool
+) -> dict[str, float]:
+    """Bytes by what holds them, counted on the model's shapes."""
+    from hornbook.evaluation.plan import Recipe, memory_of, rule_of_thumb
+    from hornbook.evaluation.writing_memory import writing_memory
+    from hornbook.models import CONFIGS, MODELS
+    from hornbook.models.presets import PRESETS, count_parameters, outline
+    from hornbook.records import ClusterRecord
+
+    if name in PRESETS or name in CONFIGS:
+        family, config = _architecture(name, [])
+    else:
+        from hornbook import bundle
+
+        opened = bundle.open_model(name).model
+        config = opened.config
+        kinds = {family: MODELS.load(family) for family in CONFIGS}
+        family = next((f for f, kind in kinds.items() if type(opened) is kind), "")
+        if not family:
+            raise ConfigError(f"{name} has no shapes to count", hint="Name a neural network.")
+    length = context or getattr(config, "context_length", 1)
+    held = writing_memory(MODELS.load(family), config, bits=bits, context=length, batch=batch)
+    model = outline(family, config)
+    n = count_parameters(model)
+    found: dict[str, float] = {
+        "parameters": n,
+        "weights": held.weights,
+        "cache": held.cache,
+        "working": held.working,
+        "to_use": held.total,
+        "rule_of_thumb": rule_of_thumb(n, bits),
+    }
     if train:
-        print(
-            f"to train it  {16 * n / 1e9:,.4g} GB: float32 weights, gradients, AdamW's two moments"
+        recipe = Recipe(family, config, n_tokens=1, batch_size=batch, length=length)
+        alone = ClusterRecord(
+            n_devices=1,
+            device="cpu",
+            sharding="none",
+            device_bytes=1,
+            matrix_speed=1.0,
+            utilisation=1.0,
+            speed_source="stated",
         )
-        print("             activations come on top and depend on the architecture and the batch:")
-        print("             hornbook plan train PRESET --batch 16")
+        found["train"] = memory_of(recipe, alone, model).total
+    return found
 
 
 def parse_number(text: str) -> float:

@@ -146,6 +146,13 @@ def as_theirs(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises ConfigError for a model that transformers has not.
     """
+    family = family_of(model)
+    config = family.config_to_theirs(model.config) | {"architectures": [family.architecture]}
+    return config, to_theirs(model.state_dict(), family.table(model.config))
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model. Raises ConfigError for one that transformers has not."""
     trunk = getattr(model, "trunk", None)
     family = _KINDS.get((type(model), None if trunk is None else type(trunk)))
     if family is None:
@@ -153,8 +160,7 @@ def as_theirs(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"a {type(model).__name__} has no folder format",
             hint=f"These have: {', '.join(sorted({kind.__name__ for kind, _ in _KINDS}))}.",
         )
-    config = family.config_to_theirs(model.config) | {"architectures": [family.architecture]}
-    return config, to_theirs(model.state_dict(), family.table(model.config))
+    return family
 
 
 def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:

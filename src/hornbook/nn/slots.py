@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,7 @@ class SlotCache:
         self._lengths = [0] * n_slots
         self._room = 0  # tokens a slot has memory for
         self._kept: list[tuple[Tensor, Tensor]] = []  # a layer each: (n_slots, G, room, D) twice
+        self._arrays: list[tuple[Any, Any]] = []  # the same memory
 
     def length(self, slot: int) -> int:
         """Tokens that a slot has read."""
@@ -92,12 +94,14 @@ class SlotCache:
         return sum(kept.nbytes for layer in self._kept for kept in layer)
 
     def layer(self, number: int, needed: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, (n_slots, G, room, D), with room for `needed` tokens."""
-        if number == len(self._kept):
+        """Keys and values of a layer, (n_slots, G, room, D), with room for `needed` tokens.
+        like: tokens of its kind, (..., G, D)."""
+        while len(self._kept) <= number:
             self._room = max(self._room, self._rounded(needed))
             shape = (self.n_slots, like.shape[-2], self._room, like.shape[-1])
             self._kept.append((_zeros(like, *shape), _zeros(like, *shape)))
-        elif needed > self._room:
+            self._arrays.clear()
+        if needed > self._room:
             room = self._rounded(max(needed, 2 * self._room))
             for i, (k, v) in enumerate(self._kept):
                 more = (*k.shape[:2], room - self._room, k.shape[3])
@@ -107,7 +111,15 @@ class SlotCache:
                         torch.cat([v, _zeros(v, *more)], 2),
                     )
             self._room = room
+            self._arrays.clear()
         return self._kept[number]
+
+    def arrays(self, n_layers: int, needed: int, like: Tensor) -> list[tuple[Any, Any]]:
+        """`layer` of all layers as numpy sees them, on the processor."""
+        self.layer(n_layers - 1, needed, like)
+        if not self._arrays:
+            self._arrays = [(k.numpy(), v.numpy()) for k, v in self._kept]
+        return self._arrays
 
     def _rounded(self, n_tokens: int) -> int:
         longest = -(-self.context_length // STEP) * STEP
@@ -167,7 +179,8 @@ class Reading(Ragged):
         dropout: float = 0.0,
     ) -> Tensor:
         assert causal, "a bidirectional model would have to read everything anew"
-        keys, values = self.layer(k)
+        keys, values = self._cache.layer(self._layer, self._longest, k)
+        self._layer += 1
         keys[self.rows, :, self._positions] = k.detach()
         values[self.rows, :, self._positions] = v.detach()
         out = [
@@ -178,11 +191,10 @@ class Reading(Ragged):
         ]
         return out[0] if len(out) == 1 else torch.cat(out)
 
-    def layer(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The next layer's keys and values, (n_slots, G, room, D), with room for the new tokens.
-        like: tokens of its kind, (..., G, D)."""
-        self._layer += 1
-        return self._cache.layer(self._layer - 1, self._longest, like)
+    def memory(self, n_layers: int, like: Tensor) -> list[tuple[Any, Any]]:
+        """All layers' keys and values, (n_slots, G, room, D), with room for the new tokens, as
+        numpy sees them. like: tokens of their kind, (..., G, D)."""
+        return self._cache.arrays(n_layers, self._longest, like)
 
     def divided(self, n_few: int) -> list[tuple[Tensor | None, Reading]]:
         """Slots with up to `n_few` new tokens and those with more: for each its tokens' places,

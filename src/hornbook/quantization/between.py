@@ -35,9 +35,7 @@ def norm(x: Tensor, epsilon: float) -> Bytes:
     return x8, steps * torch.rsqrt(torch.linalg.vecdot(x, x) / x.shape[1] + epsilon)
 
 
-def add_and_norm(
-    sums: Tensor, scales: Tensor, steps: Tensor, x: Tensor, epsilon: float
-) -> Bytes:
+def add_and_norm(sums: Tensor, scales: Tensor, steps: Tensor, x: Tensor, epsilon: float) -> Bytes:
     """Add a product to the residual stream x, in place, and normalise that."""
     x += floats(sums, scales, steps)
     return norm(x, epsilon)

@@ -138,16 +138,14 @@ def _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads):
 
 
 @_serial
-def _mix_of_row(heads, keys, values, n, x8):  # type: ignore[no-untyped-def]
+def _mix_of_group(heads, keys, values, n, g, out):  # type: ignore[no-untyped-def]
+    """What the queries that share key g find: they follow each other, so that it stays near."""
     n_kv_heads, d_head = keys.shape[0], keys.shape[2]
-    n_heads = heads.shape[0] // d_head - 2 * n_kv_heads
-    out = np.empty(n_heads * d_head, np.float32)
+    n_shared = (heads.shape[0] // d_head - 2 * n_kv_heads) // n_kv_heads
     shares = np.empty(n, np.float32)
-    for h in range(n_heads):
-        g = h * n_kv_heads // n_heads
+    for h in range(g * n_shared, (g + 1) * n_shared):
         span = slice(h * d_head, (h + 1) * d_head)
         _look(heads[span], keys[g], values[g], n, shares, out[span])
-    return _to_bytes(out, x8)
 
 
 @_serial
@@ -164,11 +162,13 @@ def attend(
     steps: Array,
 ) -> None:
     """`between.attend` with the cache of `nn.slots`: keys and values (n_slots, G, room, D)."""
-    heads = np.empty(sums.shape, np.float32)
+    heads, out = np.empty(sums.shape, np.float32), np.empty(x8.shape, np.float32)
     _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads)
     for t in range(sums.shape[0]):
-        slot = slots[t]
-        steps[t] = _mix_of_row(heads[t], keys[slot], values[slot], positions[t] + 1, x8[t])
+        s = slots[t]
+        for g in range(keys.shape[1]):
+            _mix_of_group(heads[t], keys[s], values[s], positions[t] + 1, g, out[t])
+        steps[t] = _to_bytes(out[t], x8[t])
 
 
 @_parallel
@@ -184,12 +184,16 @@ def attend_together(
     x8: Array,
     steps: Array,
 ) -> None:
-    """`attend`, rows side by side on several threads."""
-    heads = np.empty(sums.shape, np.float32)
+    """`attend` on several threads."""
+    n_kv_heads = keys.shape[1]
+    heads, out = np.empty(sums.shape, np.float32), np.empty(x8.shape, np.float32)
     _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads)
-    for t in prange(sums.shape[0]):
-        slot = slots[t]
-        steps[t] = _mix_of_row(heads[t], keys[slot], values[slot], positions[t] + 1, x8[t])
+    for i in prange(sums.shape[0] * n_kv_heads):
+        t, g = i // n_kv_heads, i % n_kv_heads
+        s = slots[t]
+        _mix_of_group(heads[t], keys[s], values[s], positions[t] + 1, g, out[t])
+    for t in range(sums.shape[0]):
+        steps[t] = _to_bytes(out[t], x8[t])
 
 
 @_serial
@@ -219,7 +223,7 @@ def gate(sums: Array, scales: Array, n_mixed: int, x8: Array, steps: Array) -> N
 
 @_parallel
 def gate_together(sums: Array, scales: Array, n_mixed: int, x8: Array, steps: Array) -> None:
-    """`gate`, rows side by side on several threads."""
+    """`gate` on several threads."""
     for t in prange(sums.shape[0]):
         steps[t] = _gate_of_row(sums[t], scales, steps[t], n_mixed, x8[t])
 

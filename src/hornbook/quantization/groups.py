@@ -46,11 +46,10 @@ class GroupedLinear(nn.Module):
             )
         self.group, self.shape = group, (d_out, d_in)
         values, scales = _rounded(weight, group)
-        low, high = values.chunk(2, 1)
-        self.register_buffer("packed", low | high << 4)
+        self.register_buffer("packed", _two_in_a_byte(values))
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
-        self._ready: Tensor | None = None
+        self._ready: Tensor | None = None  # as torch's product wants it
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -62,6 +61,8 @@ class GroupedLinear(nn.Module):
     def _few(self, rows: Tensor) -> Tensor:
         if self._ready is None:
             self._ready = _as_torch_packs(self._values())
+            if self.shape[0] % 64 == 0 and outputs_together() is not None:
+                self.packed = self.packed[:0]  # once is enough: it can be read back
         product = torch.ops.aten._weight_int4pack_mm_for_cpu
         return product(rows.bfloat16(), self._ready, self.group, self.scales)
 
@@ -80,8 +81,23 @@ class GroupedLinear(nn.Module):
         return torch.addcmul(middles, values.float() - 8, scales).flatten(1)
 
     def _values(self, part: slice = slice(None)) -> Tensor:
-        packed = self.packed[part]
-        return torch.cat([packed & 15, packed >> 4], 1)
+        """0 ... 15 (d_out, d_in), or some rows of it."""
+        if len(self.packed):
+            packed = self.packed[part]
+            return torch.cat([packed & 15, packed >> 4], 1)
+        assert self._ready is not None
+        return _read_back(self._ready, self.shape, outputs_together() or 64)[part]
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
+
+
+def _two_in_a_byte(values: Tensor) -> Tensor:
+    low, high = values.chunk(2, 1)
+    return low | high << 4
 
 
 def _rounded(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
@@ -97,6 +113,26 @@ def _rounded(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
 
 def _as_torch_packs(values: Tensor) -> Tensor:
     return torch.ops.aten._convert_weight_to_int4pack_for_cpu(values.int(), 1)
+
+
+def _read_back(ready: Tensor, shape: tuple[int, int], together: int) -> Tensor:
+    """What `_as_torch_packs` was given. The format is the processor's: blocks of outputs, in each
+    all inputs, for each input half of the outputs in the low bits and half in the high ones."""
+    d_out, d_in = shape
+    blocks = ready.view(torch.uint8).view(d_out // together, d_in, together // 2)
+    return torch.cat([blocks & 15, blocks >> 4], 2).transpose(1, 2).reshape(d_out, d_in)
+
+
+@lru_cache(maxsize=1)
+def outputs_together() -> int | None:
+    """Outputs in a block of torch's format on this processor; None where it is another format."""
+    shape = (128, 64)
+    values = torch.randint(0, 16, shape, generator=torch.Generator().manual_seed(0)).byte()
+    ready = _as_torch_packs(values)
+    if ready.nbytes != values.numel() // 2:
+        return None
+    found = (n for n in (64, 32) if torch.equal(_read_back(ready, shape, n), values))
+    return next(found, None)
 
 
 @lru_cache(maxsize=1)

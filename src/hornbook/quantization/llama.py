@@ -24,10 +24,11 @@ from hornbook.nn.layout import Layout
 from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
 from hornbook.quantization import between
-from hornbook.quantization.products import ByteMatrix
+from hornbook.quantization.products import ByteMatrix, Sums
 from hornbook.quantization.rotation import n_mixed, orthogonal, unmixing
 
 N_FEW = 16  # new tokens of a text up to which a compiled step pays
+N_LOOKS = 600  # tokens looked at, from which a second thread for that pays
 
 
 class ByteLayer(nn.Module):
@@ -52,10 +53,11 @@ class ByteBlocks(nn.Module):
             head_width(config.d_model, config.n_heads),
         )
         self.epsilon = config.norm_epsilon
+        self.d_ff = config.d_ff
         self.n_mixed = n_mixed(config.d_ff)
         self.layers = nn.ModuleList(layers)
         self.register_buffer("turn", turn)
-        self._arrays: list[tuple[Any, ...]] = []
+        self._arrays: list[list[tuple[Sums, Any]]] = []
 
     @classmethod
     @torch.no_grad()
@@ -80,8 +82,8 @@ class ByteBlocks(nn.Module):
         return cls(config, layers, turn)
 
     @classmethod
-    def empty(cls, config: LlamaConfig) -> ByteBlocks:
-        """Of these sizes, to be filled from a file."""
+    def blank(cls, config: LlamaConfig) -> ByteBlocks:
+        """Of these sizes, without numbers, to be filled from a file."""
         d_head = head_width(config.d_model, config.n_heads)
         d_qkv = (config.n_heads + 2 * (config.n_kv_heads or config.n_heads)) * d_head
         shapes = [
@@ -90,10 +92,11 @@ class ByteBlocks(nn.Module):
             (2 * config.d_ff, config.d_model),
             (config.d_model, config.d_ff),
         ]
-        layers = [
-            ByteLayer(*(torch.empty(shape) for shape in shapes)) for _ in range(config.n_layers)
-        ]
-        return cls(config, layers, torch.zeros(config.d_model, config.d_model))
+        with torch.device("meta"):
+            layers = [
+                ByteLayer(*(torch.empty(shape) for shape in shapes)) for _ in range(config.n_layers)
+            ]
+            return cls(config, layers, torch.empty(config.d_model, config.d_model))
 
     @torch.no_grad()
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
@@ -131,38 +134,55 @@ class ByteBlocks(nn.Module):
     def _few(self, x: Tensor, reading: Reading, rotation: Rotation) -> Tensor:
         from hornbook.quantization import between_compiled as compiled
 
-        together = len(x) > 1 and torch.get_num_threads() > 1 and compiled.is_parallel()
-        attend = compiled.attend_together if together else compiled.attend
-        gate = compiled.gate_together if together else compiled.gate
+        together = torch.get_num_threads() > 1 and compiled.is_parallel()
+        looks = int(reading.positions().sum())
+        attend = compiled.attend_together if together and looks > N_LOOKS else compiled.attend
+        gate = compiled.gate_together if together and len(x) > 1 else compiled.gate
         _, n_kv_heads, d_head = self.shape
-        like = x.new_empty(0, n_kv_heads, d_head)
-        narrow = torch.empty(x.shape, dtype=torch.int8)
-        wide = torch.empty(len(x), self.layers[0].down.values.shape[1], dtype=torch.int8)
-        x_, narrow_, wide_ = x.numpy(), narrow.numpy(), wide.numpy()
-        steps = torch.empty(len(x)).numpy()
-        half = d_head // 2
-        cos, sin = (t[:, 0, :half].contiguous().numpy() for t in (rotation.cos, rotation.sin))
+        memory = reading.memory(len(self.layers), x.new_empty(0, n_kv_heads, d_head))
+        x8, hidden8 = (torch.empty(len(x), d, dtype=torch.int8) for d in (x.shape[1], self.d_ff))
+        x_, x8_, hidden8_, steps = (
+            x.numpy(),
+            x8.numpy(),
+            hidden8.numpy(),
+            torch.empty(len(x)).numpy(),
+        )
+        angles = (t[:, 0, : d_head // 2].contiguous() for t in (rotation.cos, rotation.sin))
+        cos, sin = (t.numpy() for t in angles)
         slots, places = reading.rows.numpy(), reading.positions().numpy()
-        compiled.norm(x_, self.epsilon, narrow_, steps)
-        for qkv, qkv_scales, out, out_scales, up, up_scales, down, down_scales in self._tables():
-            keys, values = (t.numpy() for t in reading.layer(like))
-            sums = qkv(narrow).numpy()
-            attend(sums, qkv_scales, cos, sin, keys, values, slots, places, narrow_, steps)
-            sums = out(narrow).numpy()
-            compiled.add_and_norm(sums, out_scales, x_, self.epsilon, narrow_, steps)
-            gate(up(narrow).numpy(), up_scales, self.n_mixed, wide_, steps)
-            sums = down(wide).numpy()
-            compiled.add_and_norm(sums, down_scales, x_, self.epsilon, narrow_, steps)
+        (qkv_, qkv), (out_, out), (wide_, wide) = (
+            (buffer, buffer.numpy())
+            for buffer in (
+                torch.empty(len(x), matrix.values.shape[0], dtype=matrix.sums.dtype)
+                for matrix in (self.layers[0].qkv, self.layers[0].out, self.layers[0].gate_up)
+            )
+        )
+        compiled.norm(x_, self.epsilon, x8_, steps)
+        for layer, (keys, values) in zip(self._tables(), memory, strict=True):
+            product, scales = layer[0]
+            product(x8, qkv_)
+            attend(qkv, scales, cos, sin, keys, values, slots, places, x8_, steps)
+            product, scales = layer[1]
+            product(x8, out_)
+            compiled.add_and_norm(out, scales, x_, self.epsilon, x8_, steps)
+            product, scales = layer[2]
+            product(x8, wide_)
+            gate(wide, scales, self.n_mixed, hidden8_, steps)
+            product, scales = layer[3]
+            product(hidden8, out_)
+            compiled.add_and_norm(out, scales, x_, self.epsilon, x8_, steps)
         return x
 
-    def _tables(self) -> list[tuple[Any, ...]]:
+    def _tables(self) -> list[list[tuple[Sums, Any]]]:
         """Of each layer the products and their scales, looked up once."""
         if not self._arrays:
-            for layer in self.layers:
-                matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
-                self._arrays.append(
-                    tuple(part for m in matrices for part in (m.sums, m.scales.numpy()))
-                )
+            self._arrays = [
+                [
+                    (matrix.sums, matrix.scales.numpy())
+                    for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)
+                ]
+                for layer in self.layers
+            ]
         return self._arrays
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ WORTH_IT = 1.25  # faster than float32 by this factor, or bytes are multiplied a
 
 
 class ByteMatrix(nn.Module):
-    """A matrix (d_out, d_in) as int8 with one scale an output: the largest of a row is the 127th."""
+    """A matrix (d_out, d_in) as int8, a scale an output: a row's largest weight is the 127th."""
 
     values: Tensor
     scales: Tensor
@@ -36,7 +37,7 @@ class ByteMatrix(nn.Module):
 
     @property
     def sums(self) -> Sums:
-        """int8 (T, d_in) -> the whole sums (T, d_out)."""
+        """The product with bytes."""
         if self._sums is None:  # not before it is needed: a file may fill the values
             self._sums = choose_kernel().prepare(self.values)
         return self._sums
@@ -46,8 +47,12 @@ class ByteMatrix(nn.Module):
         return self.values[indices] * self.scales[indices].unsqueeze(-1)
 
 
-Sums = Callable[[Tensor], Tensor]
-"""int8 (T, d_in) -> whole sums (T, d_out), int32 or as float32."""
+class Sums(Protocol):
+    """int8 (T, d_in) -> whole sums (T, d_out), written into `out` where it is given."""
+
+    dtype: torch.dtype  # of the sums: int32, or float32
+
+    def __call__(self, x8: Tensor, out: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -59,34 +64,54 @@ class Kernel:
     reason: str
 
 
-def reference(values: Tensor) -> Sums:
+class Reference:
     """The definition: what a faster kernel must equal."""
-    wide = values.long()
-    return lambda x8: (x8.long() @ wide.T).int()
+
+    dtype = torch.int32
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values
+
+    def __call__(self, x8: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(x8.int(), self._values.int().T, out=out)
 
 
-def as_floats(values: Tensor) -> Sums:
+class AsFloats:
     """In float32, where nothing multiplies bytes: four times the memory, rounded above 2^24."""
-    wide = values.float()
-    return lambda x8: F.linear(x8.float(), wide)
+
+    dtype = torch.float32
+
+    def __init__(self, values: Tensor) -> None:
+        self._turned = values.float().T
+
+    def __call__(self, x8: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(x8.float(), self._turned, out=out)
 
 
-def as_bytes(values: Tensor) -> Sums:
+class AsBytes:
     """oneDNN's product on the processor's 8-bit instructions; needs no copy of the weights."""
-    turned = values.T
-    return lambda x8: torch._int_mm(x8, turned)
+
+    dtype = torch.int32
+
+    def __init__(self, values: Tensor) -> None:
+        self._turned = values.T
+
+    def __call__(self, x8: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            return torch._int_mm(x8, self._turned)
+        return torch._int_mm(x8, self._turned, out=out)
 
 
 @lru_cache(maxsize=1)
 def choose_kernel() -> Kernel:
     """Bytes where this torch and this processor make them pay, else floats."""
     if not hasattr(torch, "_int_mm"):
-        return Kernel("floats", as_floats, "this torch doesn't multiply bytes")
+        return Kernel("floats", AsFloats, "this torch doesn't multiply bytes")
     speedup = _speedup()
     measured = f"products of bytes measured at {speedup:.1f}x the speed of float32"
     if speedup < WORTH_IT:
-        return Kernel("floats", as_floats, measured)
-    return Kernel("bytes", as_bytes, measured)
+        return Kernel("floats", AsFloats, measured)
+    return Kernel("bytes", AsBytes, measured)
 
 
 @torch.inference_mode()
@@ -94,7 +119,7 @@ def _speedup() -> float:
     """The geometric mean over one row and many."""
     weight = torch.ones(1024, 576)
     values = weight.to(torch.int8)
-    product, ratio = as_bytes(values), 1.0
+    product, ratio = AsBytes(values), 1.0
     for n in (1, 128):
         x = torch.ones(n, 576)
         x8 = x.to(torch.int8)

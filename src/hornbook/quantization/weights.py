@@ -116,11 +116,12 @@ def description(model: nn.Module) -> dict[str, Any]:
     return {"bits": kept.bits} | ({"group": kept.group} if kept.bits == 4 else {})
 
 
+@torch.no_grad()
 def prepare(model: nn.Module, bits: int, group: int = GROUP) -> None:
-    """`attach` without numbers: a model of shapes that a file's tensors fill."""
-    with torch.no_grad():
-        parts = _parts(model, bits, group)
-    for name, part in parts.items():
+    """`attach` without numbers, for `load_state_dict(..., assign=True)` from a file."""
+    if bits not in (8, 4):
+        raise ConfigError(f"bits is {bits}", hint="Take 8 or 4.")
+    for name, part in _parts(model, bits, group, blank=True).items():
         _put(model, name, part)
     setattr(model, _KEPT, _Kept(None, bits, group))
 
@@ -132,22 +133,27 @@ class _Kept:
         self.parts, self.bits, self.group = parts, bits, group
 
 
-def _parts(model: nn.Module, bits: int, group: int) -> dict[str, nn.Module]:
-    """The new parts by the names of those they stand for."""
+def _parts(model: nn.Module, bits: int, group: int, *, blank: bool = False) -> dict[str, nn.Module]:
+    """The new parts by the names of those they stand for. blank: shapes without numbers."""
     parts: dict[str, nn.Module] = {}
+
+    def of(weight: Tensor) -> Tensor:
+        return weight.to("meta") if blank else weight.float()
+
     if isinstance(model, Llama) and bits == 8:
-        blocks = list(model.blocks)
-        parts["blocks"] = nn.ModuleList([ByteBlocks.of(model.config, blocks)])  # type: ignore[arg-type]
+        config = model.config
+        lowered = ByteBlocks.blank(config) if blank else ByteBlocks.of(config, list(model.blocks))  # type: ignore[arg-type]
+        parts["blocks"] = nn.ModuleList([lowered])
     for name, part in model.named_modules():
         if name.startswith("blocks.") and isinstance(part, nn.Linear):
             if bits == 4:
-                parts[name] = GroupedLinear(part.weight.float(), part.bias, group)
+                parts[name] = GroupedLinear(of(part.weight), part.bias, group)
             elif "blocks" not in parts:
-                parts[name] = ByteLinear(part.weight.float(), part.bias)
+                parts[name] = ByteLinear(of(part.weight), part.bias)
         elif name == "head" and isinstance(part, nn.Linear) and part.bias is None:
-            parts[name] = ByteHead(part.weight.float())
+            parts[name] = ByteHead(of(part.weight))
         elif name == "tokens" and isinstance(part, TokenEmbedding):
-            parts[name] = ByteEmbedding(part.weight.float())
+            parts[name] = ByteEmbedding(of(part.weight))
     return parts
 
 
