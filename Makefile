@@ -19,7 +19,7 @@ compare: $(VENV)/.minilm ## compare every technique on the built-in corpus (ARGS
 	@$(BIN)/hornbook compare pydocs --total 4m $(ARGS)
 
 test: $(VENV)/.test ## run the tests (ARGS="-k tables")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.bench ## the claims, each beside its peer: about an hour (ARGS="language_model gpt_step")
 	@$(BIN)/python benchmarks/all.py $(ARGS)
