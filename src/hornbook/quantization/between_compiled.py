@@ -74,8 +74,8 @@ def add_and_norm(
 @_serial
 def _heads(sums, scales, step, cos, sin, n_turned, heads):  # type: ignore[no-untyped-def]
     """One row's queries, keys and values; the first n_turned of them at their position's angle."""
-    d_head = cos.shape[0]
-    half = d_head // 2
+    half = cos.shape[0]
+    d_head = 2 * half
     for j in range(heads.shape[0]):
         heads[j] = float32(sums[j]) * scales[j] * step
     for i in range(n_turned):
