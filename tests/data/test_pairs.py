@@ -47,6 +47,7 @@ def test_the_hubs_nested_translations_and_missing_texts(tmp_path):
     path = tmp_path / "a.jsonl"
     rows = [{"id": i, "translation": {"en": a, "de": b}} for i, (a, b) in enumerate(ROWS)]
     rows[3]["translation"]["de"] = None
+    rows[4]["translation"]["en"] = rows[4]["translation"]["en"].split()  # a list of pieces
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = open_pairs(str(path), source="en", target="de")
     assert all_of(found) == sorted(ROWS[:3] + ROWS[4:])

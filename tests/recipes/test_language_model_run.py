@@ -89,6 +89,14 @@ def test_every_family_learns_and_opens_again(text, tmp_path, family):
     bundle.load(tmp_path / "run")
 
 
+def test_a_modern_encoder_may_have_alibi(text, tmp_path):
+    options = {"positions": "alibi", "steps": 3, "evaluations": 1, "tokenizer": "character"}
+    run(text, tmp_path / "run", family="modern-bert", n_heads=2, **options)
+    assert bundle.load(tmp_path / "run").model.trunk.config.positions == "alibi"
+    with pytest.raises(ConfigError, match="positions of one kind"):
+        run(text, tmp_path / "gpt", **options)
+
+
 def test_the_same_settings_make_the_same_model(text, tmp_path):
     weights = []
     for name in ("one", "two"):

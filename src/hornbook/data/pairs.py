@@ -136,6 +136,9 @@ def _paired(
     if not {source, target} - {None} and _is_a_pair(columns):
         rows = [dict(zip(columns, columns)), *rows]
         notes.append(f"{name} has no header: its first line is a pair as the others are.")
+    for column in (left, right):
+        if rows and isinstance(rows[0].get(column), list):
+            notes.append(f"{name}: column '{column}' holds lists, whose members are joined.")
     pairs = [(_text(row.get(left)), _text(row.get(right))) for row in rows]
     return _whole(pairs, name, notes)
 
@@ -181,6 +184,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
