@@ -19,6 +19,7 @@ CLAIMS = (
     "plan",
     "encoding",
     "finetuning",
+    "server",
 )
 
 
