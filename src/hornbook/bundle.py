@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hornbook.errors import CheckpointError
-from hornbook.interop.catalogue import find_model, model_at
+from hornbook.interop.catalogue import CATALOGUE, find_model, model_at
 from hornbook.interop.counting import FAMILY as COUNTING
 from hornbook.interop.counting import load_counting, save_counting
 from hornbook.interop.counts import FAMILY as NGRAM
@@ -85,14 +85,10 @@ def open_model(name: str) -> Bundle:
     Raises UnknownNameError for a name nobody knows, UnavailableError when it can't be had here,
     CheckpointError as `load` does.
     """
-    path = Path(name).expanduser()
-    run = Path("runs") / name
-    if not path.exists():
-        path = (
-            run
-            if run.is_dir() and run.resolve().parent == Path("runs").resolve()
-            else find_model(name)
-        )
+    path, run = Path(name).expanduser(), Path("runs") / name
+    if not path.exists() or (name in CATALOGUE and not model_at(path)):
+        in_runs = run.is_dir() and run.resolve().parent == Path("runs").resolve()
+        path = run if in_runs else find_model(name)
     return replace(load(path), name=name)
 
 

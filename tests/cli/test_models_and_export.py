@@ -14,6 +14,7 @@ from hornbook import bundle
 from hornbook.cli import main
 from hornbook.models.bigram import Bigram, BigramConfig
 from hornbook.models.llama import Llama, LlamaConfig
+from hornbook.quantization import weights
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
@@ -92,6 +93,16 @@ def test_a_folder_with_something_in_it_is_kept(hornbook, run_folder, tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
     code, _, _ = hornbook("export", "chats", "--out", tmp_path / "out", "--overwrite")
     assert code == 0 and (tmp_path / "out" / "config.json").is_file()
+
+
+def test_a_quantised_model_is_listed_and_not_exported(hornbook, run_folder, tmp_path):
+    opened = bundle.load(run_folder)
+    weights.attach(opened.model, 4, keep=False)
+    bundle.save(tmp_path / "runs" / "small" / "model", opened.model, opened.tokenizer)
+    listed = json.loads(hornbook("models", "--json")[1])
+    assert {one["name"]: one["what"] for one in listed}["small"] == "LlamaForCausalLM in 4 bits"
+    code, _, err = hornbook("export", "small", "--out", tmp_path / "out")
+    assert code == 2 and "has been quantised" in err
 
 
 @pytest.mark.parametrize(

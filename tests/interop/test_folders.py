@@ -14,6 +14,7 @@ from hornbook.errors import CheckpointError, UnknownNameError
 from hornbook.generation import sampling
 from hornbook.generation.generate import generate, seeded
 from hornbook.interop.gguf_writer import write_gguf
+from hornbook.interop.huggingface import read_weights, write_weights
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
@@ -102,6 +103,18 @@ def test_weights_in_half_are_read_as_whole(tmp_path, tokenizer, numbers):
     for (name, a), b in zip(ours.state_dict().items(), again.state_dict().values()):
         assert b.dtype == torch.float32, name
         assert torch.equal(a.to(numbers).float(), b), name
+
+
+def test_a_tied_head_may_be_saved_once_more(tmp_path, tokenizer):
+    bundle.save(tmp_path, llama(), tokenizer)
+    path = tmp_path / "model.safetensors"
+    weights = read_weights(path)
+    embedding = weights["model.embed_tokens.weight"]
+    write_weights(path, weights | {"lm_head.weight": embedding.clone()})
+    assert torch.equal(bundle.load(tmp_path).model.tokens.weight, embedding)
+    write_weights(path, weights | {"lm_head.weight": embedding + 1})
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight should be"):
+        bundle.load(tmp_path)
 
 
 def test_a_folder_of_gpt2_from_the_hub(tmp_path, tokenizer):

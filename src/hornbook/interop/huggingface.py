@@ -29,6 +29,7 @@ from hornbook.interop.names import (
     nanochat,
     to_ours,
     to_theirs,
+    without_copies,
 )
 from hornbook.models.bert import Bert
 from hornbook.models.bigram import Bigram
@@ -122,7 +123,8 @@ def built(
             f"{getattr(error, 'message', error)}",
             hint="Is it the config.json of this model?",
         ) from error
-    fill(model, family.tidy(weights), family.table(config))
+    tidied = without_copies(family.tidy(weights), family.copies(config))
+    fill(model, tidied, family.table(config))
     return model
 
 

@@ -33,6 +33,7 @@ class Family:
     architecture: what config.json calls it; further names for the same are in `also`. make: our
     config -> an empty model. table: our config -> rows for the model's whole state. tidy: their
     weights -> those that the table names, without copies, buffers and parts of other heads.
+    copies: our config -> tensors of theirs that repeat another in a model of this config.
     """
 
     model_type: str
@@ -43,6 +44,7 @@ class Family:
     config_to_theirs: Callable[[Any], dict[str, Any]]
     tidy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     also: tuple[str, ...] = ()
+    copies: Callable[[Any], Mapping[str, str]] = lambda config: {}
 
 
 def to_ours(

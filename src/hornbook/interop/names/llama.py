@@ -22,6 +22,11 @@ def tidy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t for name, t in weights.items() if not name.endswith(".rotary_emb.inv_freq")}
 
 
+def copies(config: LlamaConfig) -> dict[str, str]:
+    """A tied head that was saved once more."""
+    return {"lm_head.weight": "model.embed_tokens.weight"} if config.tied_head else {}
+
+
 def table(config: LlamaConfig) -> list[Row]:
     """Rows for the whole model."""
     n_kv_heads = config.n_kv_heads or config.n_heads
@@ -86,4 +91,13 @@ def config_to_theirs(ours: LlamaConfig) -> dict[str, Any]:
     }
 
 
-FAMILY = Family("llama", "LlamaForCausalLM", Llama, table, config_to_ours, config_to_theirs, tidy)
+FAMILY = Family(
+    "llama",
+    "LlamaForCausalLM",
+    Llama,
+    table,
+    config_to_ours,
+    config_to_theirs,
+    tidy,
+    copies=copies,
+)
