@@ -40,7 +40,7 @@ def test_what_the_document_says_is_what_happens(described, method, path, mode):
     operation = described[path][method]
 
     @settings(
-        max_examples=10,
+        max_examples=8,
         deadline=None,
         database=None,
         derandomize=True,

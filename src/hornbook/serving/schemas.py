@@ -167,7 +167,9 @@ class CompletionBody(Sampled):
         str
         | Annotated[list[str], Field(min_length=1, max_length=64)]
         | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(max_length=64)]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=64)
+        ]
     )
     max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         None, description="16 unless given; 0 with echo only scores the prompt."
