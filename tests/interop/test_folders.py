@@ -18,6 +18,7 @@ from hornbook.interop.huggingface import read_weights, write_weights
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
+from hornbook.nn.rotary import Stretch
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import Tokenizer
@@ -55,12 +56,20 @@ def greedy(model, ids: list[int], n_tokens: int) -> list[int]:
     return list(generate(model, ids, n_tokens=n_tokens, choose=choose, generator=seeded(0)))
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rotary_base": 500.0},
+        {"tied_head": False},
+        {"rotary_stretch": Stretch(factor=8.0, slow=1.0, fast=4.0, first_context=32)},
+    ],
+    ids=["tied", "a head of its own", "stretched"],
+)
 @torch.no_grad()
-def test_transformers_opens_the_folder_and_answers_the_same(tmp_path, tokenizer, tied):
+def test_transformers_opens_the_folder_and_answers_the_same(tmp_path, tokenizer, changed):
     """All that vLLM and transformers read: config, weights, tokenizer, template, ends."""
     transformers = pytest.importorskip("transformers")
-    ours = llama(tied_head=tied, rotary_base=500.0)
+    ours = llama(**changed)
     bundle.save(tmp_path, ours, tokenizer, template=TEMPLATE, stop_tokens=[0, 2])
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
@@ -103,6 +112,18 @@ def test_weights_in_half_are_read_as_whole(tmp_path, tokenizer, numbers):
     for (name, a), b in zip(ours.state_dict().items(), again.state_dict().values()):
         assert b.dtype == torch.float32, name
         assert torch.equal(a.to(numbers).float(), b), name
+
+
+@pytest.mark.parametrize("kind", ["rope_type", "type"])
+def test_other_ways_to_stretch_are_refused(tmp_path, tokenizer, kind):
+    """Old files say "type", newer ones "rope_type"."""
+    bundle.save(tmp_path, llama(), tokenizer)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["rope_parameters"]
+    config["rope_scaling"] = {kind: "linear", "factor": 2.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="'linear'"):
+        bundle.load(tmp_path)
 
 
 def test_a_tied_head_may_be_saved_once_more(tmp_path, tokenizer):

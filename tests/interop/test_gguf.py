@@ -20,6 +20,7 @@ from hornbook.interop.names.gguf import half_apart
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
+from hornbook.nn.rotary import Stretch
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import Tokenizer
@@ -27,6 +28,7 @@ from hornbook.text.tokenizer import Tokenizer
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
 LENGTHS = [7, 4, 1]
+STRETCH = Stretch(factor=32.0, slow=1.0, fast=4.0, first_context=8192)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -49,9 +51,10 @@ def tiny(kind: str):
             **sizes,
             d_model=64,
             n_kv_heads=2,
-            rotary_base=500.0,
+            rotary_base=50000.0,
             norm_epsilon=1e-3,
             tied_head=tied,
+            rotary_stretch=STRETCH if kind == "llama, stretched" else None,
         )
         model = Llama(config)
     with torch.no_grad():
@@ -66,7 +69,7 @@ def logits(model):
     return model.logits(model(tokens, Ragged(LENGTHS)))
 
 
-@pytest.mark.parametrize("kind", ["llama", "llama, tied", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "llama, tied", "llama, stretched", "gpt2"])
 @pytest.mark.parametrize(("numbers", "at_most"), [("f32", 0), ("f16", 0.01), ("q8_0", 0.1)])
 def test_what_is_written_reads_back(tmp_path, kind, numbers, at_most):
     model, path = tiny(kind), tmp_path / "m.gguf"

@@ -19,14 +19,15 @@ from hornbook.nn.feedforward import GatedFeedForward
 from hornbook.nn.init import normal_
 from hornbook.nn.layout import Layout, check_fits
 from hornbook.nn.norms import RMSNorm
-from hornbook.nn.rotary import Rotary, Rotation
+from hornbook.nn.rotary import Rotary, Rotation, Stretch
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
     """Sizes of a Llama; the defaults are the first 7B's, 6,738,415,616 parameters.
 
-    n_kv_heads: key/value heads, as many as n_heads when None.
+    n_kv_heads: key/value heads, as many as n_heads when None. rotary_stretch: of members whose
+    context was lengthened (Llama 3.1).
     """
 
     vocab_size: int = 32000
@@ -37,6 +38,7 @@ class LlamaConfig:
     d_ff: int = 11008
     n_kv_heads: int | None = None
     rotary_base: float = 10000.0
+    rotary_stretch: Stretch | None = None
     norm_epsilon: float = 1e-6
     tied_head: bool = False
 
@@ -73,6 +75,7 @@ class Llama(nn.Module):
             head_width(config.d_model, config.n_heads),
             config.context_length,
             base=config.rotary_base,
+            stretch=config.rotary_stretch,
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_epsilon)

@@ -3,6 +3,7 @@ that depends on how far apart they stand, and on nothing else."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,37 @@ class Rotation:
         return _Turn.apply(x, self.cos.to(x.dtype), self.sin.to(x.dtype))
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Slower turns, for a context longer than the first one a model was trained on.
+
+    Pairs that turn fewer than `slow` times within the first context turn `factor` times slower,
+    those of more than `fast` turns as before, the ones between by a mixture of both. Source: Llama
+    3.1, `apply_scaling` in the llama-models repository.
+    """
+
+    factor: float
+    slow: float
+    fast: float
+    first_context: int
+
+    def __call__(self, speeds: Tensor) -> Tensor:
+        """Angles a position, in radians, before and after."""
+        turns = self.first_context * speeds / (2 * math.pi)
+        kept = ((turns - self.slow) / (self.fast - self.slow)).clamp(0, 1)
+        return speeds * (kept + (1 - kept) / self.factor)
+
+
+def speeds_of(d_head: int, base: float) -> Tensor:
+    """By how much each pair of a head's features turns from a position to the next: (D/2,)."""
+    return 1 / base ** (torch.arange(0, d_head, 2).float() / d_head)
+
+
 class Rotary(nn.Module):
     """The angles of all positions of a model, and the rotation of a batch's tokens.
 
-    direction: 1 turns a feature pair (a, b) to (a cos - b sin, b cos + a sin), -1 the other way.
+    stretch: for a model of a lengthened context. direction: 1 turns a feature pair (a, b) to
+    (a cos - b sin, b cos + a sin), -1 the other way.
     Raises ConfigError when the heads' width is odd.
     """
 
@@ -40,7 +68,13 @@ class Rotary(nn.Module):
     sin: Tensor
 
     def __init__(
-        self, d_head: int, context_length: int, *, base: float = 10000.0, direction: int = 1
+        self,
+        d_head: int,
+        context_length: int,
+        *,
+        base: float = 10000.0,
+        stretch: Stretch | None = None,
+        direction: int = 1,
     ) -> None:
         super().__init__()
         if d_head % 2:
@@ -48,7 +82,9 @@ class Rotary(nn.Module):
                 f"rotary positions turn pairs of features; a head of {d_head} has one too many",
                 hint=f"Choose d_model = n_heads * {d_head - 1} or n_heads * {d_head + 1}.",
             )
-        speeds = 1 / base ** (torch.arange(0, d_head, 2).float() / d_head)
+        speeds = speeds_of(d_head, base)
+        if stretch:
+            speeds = stretch(speeds)
         angles = torch.arange(context_length).float()[:, None, None] * speeds  # (T, 1, D/2)
         self.register_buffer("cos", angles.cos().repeat(1, 1, 2), persistent=False)
         self.register_buffer("sin", direction * angles.sin(), persistent=False)

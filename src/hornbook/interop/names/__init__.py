@@ -134,5 +134,5 @@ def rotary_base(config: Mapping[str, Any], default: float = 10000.0) -> float:
     Old files have `rope_theta` (and `rope_scaling`), newer ones `rope_parameters`.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    refuse_unless(rope, rope_type="default")
+    refuse_unless(rope, rope_type="default", type="default")
     return float(rope.get("rope_theta") or config.get("rope_theta") or default)

@@ -9,12 +9,16 @@ neighbours, here they are half a head apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hornbook.errors import CheckpointError
 from hornbook.interop.gguf_file import GGUFFile
+from hornbook.interop.names import llama
+from hornbook.nn.rotary import Stretch, speeds_of
 
 # GGUF: transformers; {i} is the number of the layer.
 _LLAMA = {
@@ -43,6 +47,8 @@ _GPT2 = {
     "blk.{i}.ffn_up": "h.{i}.mlp.c_fc",
     "blk.{i}.ffn_down": "h.{i}.mlp.c_proj",
 }
+SLOWED = "rope_freqs.weight"
+LLAMA_3 = Stretch(factor=8.0, slow=1.0, fast=4.0, first_context=8192)
 NAMES = {"llama": _LLAMA, "gpt2": _GPT2}
 # What says a size, in the file under "llama." or "gpt2.", and in config.json.
 _SIZES = {
@@ -78,14 +84,13 @@ def config(file: GGUFFile) -> dict[str, Any]:
     theirs |= {"model_type": family, "vocab_size": file.shape("token_embd.weight")[0]}
     if family == "gpt2":
         return theirs
-    _refuse_scaling(file)
     heads = theirs["num_attention_heads"]
     if not isinstance(heads, int):
         raise CheckpointError(f"{file.path} has heads by layer", hint="Here all have as many.")
     return theirs | {
         "num_key_value_heads": file.fields.get("llama.attention.head_count_kv", heads),
         "head_dim": file.fields.get("llama.rope.dimension_count"),
-        "rope_theta": _short(file.fields.get("llama.rope.freq_base", 10000.0)),
+        "rope_parameters": _rope(file, theirs),
         "tie_word_embeddings": "output.weight" not in file.tensors,
     }
 
@@ -97,6 +102,8 @@ def weights(file: GGUFFile, theirs: Mapping[str, Any]) -> dict[str, Tensor]:
     found, embedding = {}, file.tensors["token_embd.weight"]
     for name, stored in file.tensors.items():
         stem, _, kind = name.rpartition(".")
+        if name == SLOWED:
+            continue  # `config` has read it
         if family == "gpt2" and stem == "output" and stored.kind is not embedding.kind:
             continue  # the embedding once more, as GPT-2's head is, kept in another way
         tensor = file.tensor(name)
@@ -121,6 +128,11 @@ def to_gguf(theirs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[st
         if family == "gpt2" and stem.startswith("blk.") and tensor.ndim == 2:
             tensor = tensor.T
         found[f"{stem}.{kind}"] = tensor.contiguous()
+    if family == "llama" and (stretch := llama.config_to_ours(dict(theirs)).rotary_stretch):
+        speeds = speeds_of(
+            theirs["hidden_size"] // theirs["num_attention_heads"], theirs["rope_theta"]
+        )
+        found[SLOWED] = speeds / stretch(speeds)
     return found
 
 
@@ -166,11 +178,25 @@ def _short(value: Any) -> Any:
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
-def _refuse_scaling(file: GGUFFile) -> None:
-    """Rotary angles stretched to a longer context are not those that this family turns by."""
+def _rope(file: GGUFFile, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary angles as config.json has them.
+
+    A file has no numbers of a stretch, only by how much each pair is slowed. Raises CheckpointError
+    for slowings that aren't those of Llama 3.1 and its like, and for other ways of scaling.
+    """
+    base = _short(file.fields.get("llama.rope.freq_base", 10000.0))
     scaling = file.fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none" or "rope_freqs.weight" in file.tensors:
-        raise CheckpointError(
-            f"{file.path} stretches its rotary positions (scaling {scaling})",
-            hint="Its weights would load and give other logits. Use the library that made it.",
-        )
+    if scaling == "none" and SLOWED not in file.tensors:
+        return {"rope_type": "default", "rope_theta": base}
+    if scaling == "none":
+        slowed = file.tensor(SLOWED)
+        speeds = speeds_of(theirs["hidden_size"] // theirs["num_attention_heads"], base)
+        found = replace(LLAMA_3, factor=_short(float(slowed.max())))
+        if slowed.shape == speeds.shape and torch.allclose(
+            speeds / found(speeds), slowed, rtol=1e-3
+        ):
+            return llama.rope_parameters(base, found)
+    raise CheckpointError(
+        f"{file.path} stretches its rotary positions in an unknown way (scaling {scaling})",
+        hint="Its weights would load and give other logits. Use the library that made it.",
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 from torch import Tensor
 
 from hornbook.interop.names import Family, Row, refuse_unless, rotary_base
 from hornbook.models.llama import Llama, LlamaConfig
+from hornbook.nn.rotary import Stretch
 
 _LAYER = {
     "norm_1": "input_layernorm",
@@ -15,6 +17,9 @@ _LAYER = {
     "norm_2": "post_attention_layernorm",
     "feed_forward.down": "mlp.down_proj",
 }
+
+# What transformers calls the parts of a stretch, in their order.
+_STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
 def tidy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -53,6 +58,11 @@ def config_to_ours(theirs: dict[str, Any]) -> LlamaConfig:
     if theirs.get("head_dim") is not None:
         refuse_unless(theirs, head_dim=d_model // n_heads)
     refuse_unless(theirs, hidden_act="silu", attention_bias=False, mlp_bias=False)
+    rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
+    stretch = None
+    if rope.get("rope_type", rope.get("type")) == "llama3":
+        stretch = Stretch(*(rope[name] for name in _STRETCH))
+        rope = {"rope_theta": rope.get("rope_theta")}
     return LlamaConfig(
         vocab_size=theirs["vocab_size"],
         context_length=theirs["max_position_embeddings"],
@@ -61,7 +71,8 @@ def config_to_ours(theirs: dict[str, Any]) -> LlamaConfig:
         n_kv_heads=theirs.get("num_key_value_heads") or n_heads,
         d_model=d_model,
         d_ff=theirs["intermediate_size"],
-        rotary_base=rotary_base(theirs),
+        rotary_base=rotary_base(theirs | {"rope_parameters": rope, "rope_scaling": None}),
+        rotary_stretch=stretch,
         norm_epsilon=theirs["rms_norm_eps"],
         tied_head=theirs.get("tie_word_embeddings", False),
     )
@@ -79,7 +90,7 @@ def config_to_theirs(ours: LlamaConfig) -> dict[str, Any]:
         "hidden_size": ours.d_model,
         "intermediate_size": ours.d_ff,
         "rope_theta": ours.rotary_base,
-        "rope_parameters": {"rope_type": "default", "rope_theta": ours.rotary_base},
+        "rope_parameters": rope_parameters(ours.rotary_base, ours.rotary_stretch),
         "rms_norm_eps": ours.norm_epsilon,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -89,6 +100,13 @@ def config_to_theirs(ours: LlamaConfig) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
+
+
+def rope_parameters(base: float, stretch: Stretch | None) -> dict[str, Any]:
+    """What config.json says of rotary angles."""
+    if stretch is None:
+        return {"rope_type": "default", "rope_theta": base}
+    return {"rope_type": "llama3", "rope_theta": base} | dict(zip(_STRETCH, astuple(stretch)))
 
 
 FAMILY = Family(
