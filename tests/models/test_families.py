@@ -323,7 +323,7 @@ def test_large_models_lie_in_several_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "llama3"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
         ("llama", {"head_dim": 16}, "head_dim is 16, not 8"),
         ("gpt", {"activation_function": "relu"}, "activation_function is 'relu'"),
         ("gpt", {"architectures": ["GPT2ForSequenceClassification"]}, "SequenceClassification"),
