@@ -142,11 +142,19 @@ def test_micro_batches_change_nothing_but_rounding(text, tmp_path, family):
     assert parts.best_validation_loss == pytest.approx(whole.best_validation_loss, abs=1e-4)
 
 
-def test_on_counts_it_beats_the_counts_at_once(text, tmp_path):
+def test_on_counts_it_beats_the_counts_at_once(text, tmp_path, monkeypatch):
+    compared, real = [], training_run.read_curves
+
+    def read(metrics, **options):
+        compared.append(options["alike"])
+        return real(metrics, **options)
+
+    monkeypatch.setattr(training_run, "read_curves", read)
     summary = run(text, tmp_path / "run", counting=True, steps=6)
     alone = run(text, tmp_path / "alone", steps=6)
     assert summary.best_validation_loss < 0.5 * alone.best_validation_loss
     assert summary.model == "gpt on counts"
+    assert compared == [False, True], "its training leaves out a fold, which validation does not"
     bundle.load(tmp_path / "run")
 
 
