@@ -219,7 +219,7 @@ class Clients:
 def _timed(batch: type) -> type:
     """A batch that notes when the step began in which a request's first token came, by its seed."""
 
-    class Timed(batch):  # type: ignore[misc, valid-type]
+    class Timed(batch):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.began: dict[int, float] = {}

@@ -6,12 +6,17 @@ import json
 import random
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
-from small_server import CHAT, serving
+from small_server import CHAT, Client, Loud, Vowels, serving
+from tiny_model import add_tiny_model
 
+from hornbook.serving.app import create_app
 from hornbook.serving.limits import Limits
+from hornbook.serving.listening import in_thread
 from hornbook.serving.schemas import ChatBody, CompletionBody, EmbeddingBody
+from hornbook.serving.served import Served
 
 JSON = {"content-type": "application/json"}
 TEXTS = [
@@ -81,9 +86,12 @@ def hostile(draw: random.Random) -> tuple[str, bytes]:
     return path, f'{body[:-1]}, "{draw.choice(FIELDS)}": {value}}}'.encode()
 
 
+LIMITS = Limits(per_minute=10**7, new_tokens=64, request_seconds=20)
+
+
 @pytest.fixture(scope="module")
 def server():
-    with serving(limits=Limits(per_minute=10**7, new_tokens=256, request_seconds=5)) as server:
+    with serving(limits=LIMITS) as server:
         yield server
 
 
@@ -105,8 +113,14 @@ def test_hundreds_of_hostile_bodies(server):
 
 
 @pytest.mark.long
-def test_two_thousand_hostile_bodies(server):
-    attack(server, 2000, seed=1)
+def test_two_thousand_hostile_bodies_and_a_real_model():
+    served = Served()
+    add_tiny_model(served)
+    served.add_encoder("vowels", Vowels())
+    served.add_classifier("loud", Loud())
+    app = create_app(served, limits=LIMITS)
+    with in_thread(app) as url, Client(base_url=url, timeout=30) as client:
+        attack(SimpleNamespace(client=client, served=served), 2000, seed=1)
 
 
 def test_half_an_emoji_is_refused_or_read_as_a_question_mark(server):

@@ -8,19 +8,15 @@ import time
 import jsonschema
 import openai
 import pytest
-import torch
-from fake_batch import FakeBatch, byte_tokenizer
+from fake_batch import FakeBatch
 from small_server import serving
+from tiny_model import add_tiny_model
 
-from hornbook.bundle import Bundle
-from hornbook.generation.batch import Batch
-from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.serving.app import create_app
 from hornbook.serving.keys import Keys
 from hornbook.serving.limits import Limits
 from hornbook.serving.listening import in_thread
 from hornbook.serving.served import Served
-from hornbook.text.chat_template import ChatTemplate
 
 KEY = "a-key-of-this-test-0123456789"
 ASK = [{"role": "user", "content": "What is 2 and 3?"}]
@@ -37,11 +33,6 @@ ADD = {
         },
     },
 }
-TEMPLATE = (
-    "{% if tools %}{{ tools | tojson }}{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def client_of(url: str, key: str = "none", **settings) -> openai.OpenAI:
@@ -51,28 +42,8 @@ def client_of(url: str, key: str = "none", **settings) -> openai.OpenAI:
 @pytest.fixture(scope="module")
 def tiny():
     """A client of a real model with random weights: bytes in, bytes out."""
-    torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=tokenizer.vocab_size,
-        context_length=512,
-        d_model=32,
-        d_ff=64,
-        n_layers=2,
-        n_heads=4,
-        n_kv_heads=2,
-    )
-    bundle = Bundle(Llama(config), tokenizer, "llama")
     served = Served()
-    batch = Batch(bundle, n_slots=4)
-    served.add_writer(
-        "tiny",
-        batch,
-        tokenizer,
-        template=ChatTemplate(TEMPLATE),
-        stop_tokens=frozenset({tokenizer.id_of("<|im_end|>")}),
-        context_length=batch.context_length,
-    )
+    add_tiny_model(served)
     with in_thread(create_app(served)) as url, client_of(url) as client:
         yield client
 
