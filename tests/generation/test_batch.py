@@ -23,6 +23,7 @@ from hornbook.models.counting_gpt import CountingGPT, CountingGPTConfig
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
+from hornbook.nn.cache import KeyValueCache
 from hornbook.nn.layout import Ragged
 from hornbook.text.train import train_tokenizer
 
@@ -164,6 +165,18 @@ def test_a_shared_beginning_is_read_once(llama, seed):
     assert finish(batch, [longer])[0][-1].n_cached == (26 if seed is None else 16)
 
 
+def test_what_was_read_in_other_pieces_is_not_taken_by_a_request_with_a_seed(llama):
+    batch = Batch(llama, n_slots=2, chunk=8)
+    whole = text(40)
+    finish(batch, [Request([*whole[:13], 1], 1)])
+    (other,) = finish(batch, [Request(whole[:30], 1)])
+    assert other[-1].n_cached == 13  # so that it was read from 13 to 16, and not from 8 to 16
+    seeded = Request(whole, 5, Sampling(seed=1), n_logprobs=1)
+    (taken,) = finish(batch, [seeded])
+    assert taken[-1].n_cached == 8
+    assert scored(taken) == scored(finish(Batch(llama, n_slots=2, chunk=8), [seeded])[0])
+
+
 def test_a_long_prompt_does_not_hold_up_the_others(llama):
     batch = Batch(llama, n_slots=2, chunk=8)
     quick = batch.add(Request(text(3), 40, Sampling(seed=0), n_logprobs=0))
@@ -231,6 +244,24 @@ def test_prompt_logprobs_are_those_of_reading_it_at_once(speaker):
     assert len(scored(pieces)) == 24
 
 
+def test_a_left_padded_batch_writes_what_its_texts_write_alone(llama):
+    prompts = [text(n, n) for n in (2, 9, 5)]
+    alone = [
+        ids(p) for p in finish(Batch(llama), [Request(p, 8, GREEDY, n_logprobs=0) for p in prompts])
+    ]
+    cache = KeyValueCache()
+    tokens = torch.tensor([[0] * (9 - len(p)) + p for p in prompts])
+    mask = torch.tensor([[False] * (9 - len(p)) + [True] * len(p) for p in prompts])
+    written = []
+    for _ in range(8):
+        with torch.inference_mode():
+            hidden = llama.model(tokens, cache.extend(mask))
+            tokens = llama.model.logits(hidden[:, -1]).argmax(-1, keepdim=True)
+        mask = torch.ones(3, 1, dtype=torch.bool)
+        written.append(tokens)
+    assert torch.cat(written, 1).tolist() == alone
+
+
 def test_what_cannot_be_served_is_refused_before_it_waits(llama):
     batch = Batch(llama)
     for wrong in (
@@ -270,7 +301,8 @@ def test_slots_are_for_decoders_and_neighbours_change_no_bit():
 
 def test_if_reading_fails_nothing_was_read(llama, monkeypatch):
     source = reader(llama.model, 2)
-    source.read([0], [text(5)], [0])
+    source.read([0], [text(4)], [0])
+    source.read([0], [[1]], [1])
     monkeypatch.setattr(llama.model.norm, "forward", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         source.read([0], [[1]], [1])
@@ -287,6 +319,17 @@ SCHEMA = {
     "required": ["name", "age", "tags"],
     "additionalProperties": False,
 }
+
+
+def test_a_value_without_an_end_of_its_own_ends_by_a_stop_token(llama):
+    grammar = json_schema({"type": "integer"}, TOKENIZER)
+    bias = {token: 50.0 for token in (7, 8)}
+    request = Request(
+        text(4), 20, Sampling(seed=1, logit_bias=bias), frozenset([7, 8]), grammar=grammar
+    )
+    (pieces,) = finish(Batch(llama), [request])
+    assert pieces[-1].finish == "stop"
+    assert json.loads("".join(p.text for p in pieces)) in range(-9, 10)  # one digit, then the stop
 
 
 def test_json_of_a_schema_parses_and_validates_or_was_cut(llama):

@@ -64,8 +64,8 @@ def test_one_beam_is_greedy_and_more_find_no_less(model):
         tokens.append(token)
     scores = [beam_search(model, PROMPT, n_tokens=6, n_beams=n)[0].score for n in (1, 3, 40)]
     assert scores[0] <= scores[1] + 1e-6 <= scores[2] + 2e-6
-    found = beam_search(model, PROMPT, n_tokens=6, n_beams=3)
-    assert len({beam.tokens for beam in found}) == 3
+    found = beam_search(model, PROMPT, n_tokens=6, n_beams=20)
+    assert len({beam.tokens for beam in found}) == 20
     for beam in found:  # what the slots held was each path's own
         assert beam.log_probability == pytest.approx(log_probability(model, beam.tokens), abs=1e-4)
 

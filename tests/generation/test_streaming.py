@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import decoders, models
 
+from hornbook.generation.constrain import token_bytes
 from hornbook.generation.stream import detokenizer, text_pieces
+from hornbook.text.tokenizer import Tokenizer
 from hornbook.text.train import train_tokenizer
 
 CORPUS = "a plain text, doesn't it? größer, 日本語 😀. It's (so) plain! "
@@ -36,6 +40,22 @@ def test_a_text_goes_on_from_its_prompt(name):
             continue
         rest = "".join(text_pieces(tokens[cut:], tokenizer, before=tokens[:cut]))
         assert before + rest == tokenizer.decode(tokens)
+
+
+def test_bytes_among_other_tokens_wait_for_the_rest_of_their_character():
+    """As Llama's first tokenizers spell what they have no token for."""
+    bread = [f"<0x{byte:02X}>" for byte in "🥨".encode()]
+    words = ["<unk>", "▁a", "b", *bread]
+    rust = RustTokenizer(
+        models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[], byte_fallback=True)
+    )
+    rust.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer = Tokenizer(rust)
+    spelling = detokenizer(tokenizer)
+    assert [spelling.add(token) for token in (1, 3, 4, 5, 6, 2)] == [" a", "", "", "", "🥨", "b"]
+    assert [bytes(b) for b in token_bytes(tokenizer)[1:4]] == [b" a", b"b", "🥨".encode()[:1]]
 
 
 def test_a_character_comes_whole_with_its_last_byte():
