@@ -167,11 +167,11 @@ def test_a_shared_beginning_is_read_once(llama, seed):
 
 def test_what_was_read_in_other_pieces_is_not_taken_by_a_request_with_a_seed(llama):
     batch = Batch(llama, n_slots=2, chunk=8)
-    whole = text(40)
-    finish(batch, [Request([*whole[:13], 1], 1)])
-    (other,) = finish(batch, [Request(whole[:30], 1)])
-    assert other[-1].n_cached == 13  # so that it was read from 13 to 16, and not from 8 to 16
-    seeded = Request(whole, 5, Sampling(seed=1), n_logprobs=1)
+    (first,) = finish(batch, [Request(text(13), 8, GREEDY, n_logprobs=0)])
+    longer = [*text(13), *ids(first)[:-1], *text(14, 1)]
+    (other,) = finish(batch, [Request(longer, 1)])
+    assert other[-1].n_cached == 20  # of these, 8 were read as one chunk
+    seeded = Request([*longer, 3], 5, Sampling(seed=1), n_logprobs=1)
     (taken,) = finish(batch, [seeded])
     assert taken[-1].n_cached == 8
     assert scored(taken) == scored(finish(Batch(llama, n_slots=2, chunk=8), [seeded])[0])
