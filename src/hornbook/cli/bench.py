@@ -29,18 +29,19 @@ def generate_command(
     """Tokens a second of one text, of several at once, and of reading a prompt."""
     import torch
 
-    from hornbook.cli.writers import open_writer
+    from hornbook.cli.writers import open_bundle, run_in
     from hornbook.errors import ConfigError
     from hornbook.evaluation.generation_speed import generation_speed
     from hornbook.models.gpt import GPT
     from hornbook.models.llama import Llama
     from hornbook.models.modern_gpt import ModernGPT
 
-    opened, said = open_writer(model, precision)
+    opened = open_bundle(model, precision)
     if not isinstance(opened.model, GPT | Llama | ModernGPT):
         raise ConfigError(
             f"{model} is a {opened.family}, which has no cache to time", hint="Give a gpt or llama."
         )
+    said = run_in(opened.model, precision)
     found = generation_speed(
         opened.model, n_tokens=n_tokens, n_prompt=n_prompt, n_streams=n_streams
     )

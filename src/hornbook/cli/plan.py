@@ -191,7 +191,8 @@ def _exactly(
         family = next((f for f, kind in kinds.items() if type(opened) is kind), "")
         if not family:
             raise ConfigError(f"{name} has no shapes to count", hint="Name a neural network.")
-    length = context or getattr(config, "context_length", 1)
+    longest: int = getattr(config, "context_length", 1)
+    length = context or longest
     held = writing_memory(MODELS.load(family), config, bits=bits, context=length, batch=batch)
     model = outline(family, config)
     n = count_parameters(model)

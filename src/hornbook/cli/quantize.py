@@ -87,7 +87,7 @@ def command(
         }
         print(json.dumps(found, indent=2))
         return
-    rows = [("", "before", "after")]
+    rows: list[tuple[str, ...]] = [("", "before", "after")]
     rows += [("size", *(size(look[0]) for look in (before, after)))]
     rows += [
         (

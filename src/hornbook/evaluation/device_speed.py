@@ -66,7 +66,7 @@ def device_speed(device: str | None = None) -> list[Measured]:
     return rows
 
 
-def _seconds(run: Callable[[], object], device: str, budget: float = 0.2) -> float:
+def _seconds(run: Callable[[], object], device: str, budget: float = 0.1) -> float:
     for _ in range(2):
         run()
     found: list[float] = []

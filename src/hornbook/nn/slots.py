@@ -201,12 +201,14 @@ class Reading(Ragged):
         None for all, and a layout of its own."""
         if len({n <= n_few for n in self.lengths}) == 1:
             return [(None, self)]
-        parts = []
+        parts: list[tuple[Tensor | None, Reading]] = []
         document = torch.arange(len(self.slots)).repeat_interleave(torch.tensor(self.lengths))
         for few in (True, False):
             chosen = [i for i, n in enumerate(self.lengths) if (n <= n_few) is few]
-            lists = (self.slots, self._starts, self.lengths)
-            own = Reading(self._cache, *([x[i] for i in chosen] for x in lists), self.device)
+            slots, starts, n_new = (
+                [x[i] for i in chosen] for x in (self.slots, self._starts, self.lengths)
+            )
+            own = Reading(self._cache, slots, starts, n_new, self.device)
             places = torch.isin(document, torch.tensor(chosen)).nonzero().squeeze(1)
             parts.append((places, own))
         return parts

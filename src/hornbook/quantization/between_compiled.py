@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numba import float32, int32, njit, prange, threading_layer
 
-_one = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_one: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
 _serial = njit(**_one)
 _parallel = njit(**_one, parallel=True)
 Array = Any
 
 
 @_serial
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     """e^x to 3e-7, by a polynomial (Cephes' expf), so that loops over it become vectors."""
     x = min(max(x, float32(-87)), float32(88))
     k = np.floor(x * float32(1.4426950408889634) + float32(0.5))
@@ -38,7 +38,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @_serial
-def _to_bytes(z, x8):  # type: ignore[no-untyped-def]
+def _to_bytes(z, x8):
     largest = float32(1e-30)
     for j in range(z.shape[0]):
         largest = max(largest, abs(z[j]))
@@ -72,7 +72,7 @@ def add_and_norm(
 
 
 @_serial
-def _heads(sums, scales, step, cos, sin, n_turned, heads):  # type: ignore[no-untyped-def]
+def _heads(sums, scales, step, cos, sin, n_turned, heads):
     """One row's queries, keys and values; the first n_turned of them at their position's angle."""
     half = cos.shape[0]
     d_head = 2 * half
@@ -87,7 +87,7 @@ def _heads(sums, scales, step, cos, sin, n_turned, heads):  # type: ignore[no-un
 
 
 @_serial
-def _look(q, keys, values, n, shares, out):  # type: ignore[no-untyped-def]
+def _look(q, keys, values, n, shares, out):
     """One query (D,) at n keys (room, D): softmax(q K' / sqrt(D)) V."""
     d_head = q.shape[0]
     top = float32(-3e38)
@@ -124,7 +124,7 @@ def _look(q, keys, values, n, shares, out):  # type: ignore[no-untyped-def]
 
 
 @_serial
-def _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads):  # type: ignore[no-untyped-def]
+def _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads):
     """Every row's heads, and its key and value into the cache, before anyone looks."""
     n_kv_heads, d_head = keys.shape[1], keys.shape[3]
     n_heads = heads.shape[1] // d_head - 2 * n_kv_heads
@@ -138,7 +138,7 @@ def _keep(sums, scales, steps, cos, sin, keys, values, slots, positions, heads):
 
 
 @_serial
-def _mix_of_group(heads, keys, values, n, g, out):  # type: ignore[no-untyped-def]
+def _mix_of_group(heads, keys, values, n, g, out):
     """What the queries that share key g find: they follow each other, so that it stays near."""
     n_kv_heads, d_head = keys.shape[0], keys.shape[2]
     n_shared = (heads.shape[0] // d_head - 2 * n_kv_heads) // n_kv_heads
@@ -197,7 +197,7 @@ def attend_together(
 
 
 @_serial
-def _gate_of_row(sums, scales, step, n_mixed, x8):  # type: ignore[no-untyped-def]
+def _gate_of_row(sums, scales, step, n_mixed, x8):
     d_ff = x8.shape[0]
     z = np.empty(d_ff, np.float32)
     for j in range(d_ff):
@@ -229,7 +229,7 @@ def gate_together(sums: Array, scales: Array, n_mixed: int, x8: Array, steps: Ar
 
 
 @_parallel
-def _count(n):  # type: ignore[no-untyped-def]
+def _count(n):
     total = 0
     for i in prange(n):
         total += i

@@ -53,10 +53,10 @@ class GroupedLinear(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(0, -2)
+        rows = x.reshape(-1, x.shape[-1])
         y = self._few(rows) if len(rows) <= N_FEW and is_packed_faster() else self._many(rows)
         y = y.to(x.dtype) if self.bias is None else y.to(x.dtype).add_(self.bias)
-        return y.unflatten(0, x.shape[:-1])
+        return y.reshape(*x.shape[:-1], -1)
 
     def _few(self, rows: Tensor) -> Tensor:
         if self._ready is None:
@@ -91,7 +91,7 @@ class GroupedLinear(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
     ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
 
 

@@ -25,7 +25,7 @@ from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
 from hornbook.quantization import between
 from hornbook.quantization.products import ByteMatrix, Sums
-from hornbook.quantization.rotation import n_mixed, orthogonal, unmixing
+from hornbook.quantization.rotation import by_row, n_mixed, orthogonal, unmixing
 
 N_FEW = 16  # new tokens of a text up to which a compiled step pays
 N_LOOKS = 600  # tokens looked at, from which a second thread for that pays
@@ -41,7 +41,7 @@ class ByteLayer(nn.Module):
 
 
 class ByteBlocks(nn.Module):
-    """Stands for all blocks of a Llama at once. In and out: (..., E) float32."""
+    """Stands for all blocks of a Llama at once. In: (..., E) float32, turned; out: as it was."""
 
     turn: Tensor
 
@@ -100,15 +100,17 @@ class ByteBlocks(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
-        turned = x.float() @ self.turn
         if not isinstance(layout, Reading) or not is_compiled() or x.device.type != "cpu":
-            return self._many(turned, layout, rotation) @ self.turn.T
-        out = torch.empty_like(turned)
+            return self._many(x.clone(), layout, rotation) @ self.turn.T
+        out = torch.empty_like(x)
         for places, part in layout.divided(N_FEW):
             own = slice(None) if places is None else places
-            way = self._few if max(part.lengths) <= N_FEW else self._many
             angles = Rotation(rotation.cos[own], rotation.sin[own])
-            out[own] = way(turned[own], part, angles) @ self.turn.T
+            if max(part.lengths) <= N_FEW:
+                stream = self._few(x[own].clone(), part, angles)
+                out[own] = by_row(stream, self.turn.T)
+            else:
+                out[own] = self._many(x[own].clone(), part, angles) @ self.turn.T
         return out
 
     def _many(self, stream: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
@@ -124,6 +126,7 @@ class ByteBlocks(nn.Module):
 
         x8, steps = between.norm(x, self.epsilon)
         for layer in self.layers:
+            assert isinstance(layer, ByteLayer)
             qkv, out, gate_up, down = layer.qkv, layer.out, layer.gate_up, layer.down
             x8, steps = between.attend(qkv.sums(x8), qkv.scales, steps, self.shape, turn, mixed)
             x8, steps = between.add_and_norm(out.sums(x8), out.scales, steps, x, self.epsilon)
@@ -138,6 +141,8 @@ class ByteBlocks(nn.Module):
         looks = int(reading.positions().sum())
         attend = compiled.attend_together if together and looks > N_LOOKS else compiled.attend
         gate = compiled.gate_together if together and len(x) > 1 else compiled.gate
+        first = self.layers[0]
+        assert isinstance(first, ByteLayer)
         _, n_kv_heads, d_head = self.shape
         memory = reading.memory(len(self.layers), x.new_empty(0, n_kv_heads, d_head))
         x8, hidden8 = (torch.empty(len(x), d, dtype=torch.int8) for d in (x.shape[1], self.d_ff))
@@ -154,7 +159,7 @@ class ByteBlocks(nn.Module):
             (buffer, buffer.numpy())
             for buffer in (
                 torch.empty(len(x), matrix.values.shape[0], dtype=matrix.sums.dtype)
-                for matrix in (self.layers[0].qkv, self.layers[0].out, self.layers[0].gate_up)
+                for matrix in (first.qkv, first.out, first.gate_up)
             )
         )
         compiled.norm(x_, self.epsilon, x8_, steps)
@@ -176,13 +181,10 @@ class ByteBlocks(nn.Module):
     def _tables(self) -> list[list[tuple[Sums, Any]]]:
         """Of each layer the products and their scales, looked up once."""
         if not self._arrays:
-            self._arrays = [
-                [
-                    (matrix.sums, matrix.scales.numpy())
-                    for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down)
-                ]
-                for layer in self.layers
-            ]
+            for layer in self.layers:
+                assert isinstance(layer, ByteLayer)
+                matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
+                self._arrays.append([(m.sums, m.scales.numpy()) for m in matrices])
         return self._arrays
 
 

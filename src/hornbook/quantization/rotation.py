@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 LONGEST = 128  # features that are mixed while the model runs
+N_BY_ROW = 64  # a text or several that are written, not a prompt
 
 
 def orthogonal(size: int) -> Tensor:
@@ -19,6 +20,14 @@ def orthogonal(size: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(size, size, generator=generator, dtype=torch.float64)
     return torch.linalg.qr(noise)[0].float()
+
+
+def by_row(x: Tensor, turn: Tensor) -> Tensor:
+    """x @ turn, (T, E), a row at a time where there are few: a library multiplies one row otherwise
+    than eight, and rounds otherwise, and a row is not to change with its neighbours."""
+    if len(x) > N_BY_ROW:
+        return x @ turn
+    return torch.stack([row.clone() @ turn for row in x])  # clone: also memory lies alike
 
 
 def n_mixed(size: int) -> int:

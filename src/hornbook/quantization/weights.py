@@ -3,8 +3,8 @@
     attach(model, bits=8)
     detach(model)            # the float layers back, to the last bit
 
-8 bits: a scale an output, products of bytes. A Llama's blocks become `llama.ByteBlocks`; linear
-layers of other families take their inputs as two bytes a number, which loses nothing to speak of.
+8 bits: a scale an output, products of bytes. A Llama's blocks become `llama.ByteBlocks`; layers of
+other families, and heads, take their inputs as two bytes a number, which loses nothing to speak of.
 4 bits: a scale and a least value for each group of inputs (GGML's Q4_1), blocks only; the token
 embedding and the head, which decide most, have 8 bits, as in llama.cpp's own files.
 """
@@ -19,36 +19,21 @@ from torch import Tensor, nn
 from hornbook.errors import ConfigError
 from hornbook.models.llama import Llama
 from hornbook.nn.embedding import TokenEmbedding
-from hornbook.quantization.between import to_bytes
+from hornbook.quantization.between import floats, to_bytes
 from hornbook.quantization.groups import GroupedLinear
 from hornbook.quantization.llama import ByteBlocks
 from hornbook.quantization.products import ByteMatrix
+from hornbook.quantization.rotation import by_row
 
 Bits = Literal[8, 4]
 GROUP = 32
 _KEPT = "_float_parts"  # where a model keeps what was taken out, by name
 
 
-class ByteEmbedding(ByteMatrix):
-    """A token embedding (V, E) in bytes, and the head that is tied to it."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.rows(tokens)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(..., E) -> (..., V)."""
-        return _product(self, hidden)
-
-
-class ByteHead(ByteMatrix):
-    """A head of its own in bytes: (..., E) -> (..., V). Its inputs have just been normalised."""
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return _product(self, hidden)
-
-
 class ByteLinear(nn.Module):
     """A linear layer in bytes; inputs of two bytes a number: (..., d_in) -> (..., d_out)."""
+
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -57,15 +42,51 @@ class ByteLinear(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.float().flatten(0, -2)
-        high, steps = to_bytes(rows)
-        # What is left lies within half a step: 254 finer ones.
-        fine = steps.unsqueeze(1) / 254
-        low = ((rows - high * steps.unsqueeze(1)) / fine).round_().clamp_(-127, 127)
-        sums = self.matrix.sums(torch.cat([high, low.to(torch.int8)]))
-        above, below = (sums * self.matrix.scales).chunk(2)
-        y = above.mul_(steps.unsqueeze(1)).addcmul_(below, fine)
-        return (y if self.bias is None else y + self.bias).unflatten(0, x.shape[:-1]).to(x.dtype)
+        y = _by_two_bytes(self.matrix, x)
+        return (y if self.bias is None else y.add_(self.bias)).to(x.dtype)
+
+
+class ByteEmbedding(nn.Module):
+    """A token embedding (V, E) in bytes, and the head that is tied to it."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.matrix = ByteMatrix(weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.matrix.rows(tokens)
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., E) -> (..., V)."""
+        return _by_two_bytes(self.matrix, hidden)
+
+
+class TurnedEmbedding(ByteEmbedding):
+    """A Llama's: gives vectors turned, as `ByteBlocks` takes them. The head turns its inputs, so
+    that one byte a number is enough."""
+
+    turn: Tensor
+
+    def __init__(self, weight: Tensor, turn: Tensor) -> None:
+        super().__init__(weight @ turn)
+        self.register_buffer("turn", turn)
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        x8, steps = to_bytes(by_row(hidden.float().reshape(-1, hidden.shape[-1]), self.turn))
+        y = self.matrix.sums(x8) * (self.matrix.scales * steps.unsqueeze(1))
+        return y.reshape(*hidden.shape[:-1], -1)
+
+
+def _by_two_bytes(matrix: ByteMatrix, x: Tensor) -> Tensor:
+    rows = x.float().reshape(-1, x.shape[-1])
+    high, steps = to_bytes(rows)
+    fine = steps / 254  # what is left lies within half a step
+    low = ((rows - high * steps.unsqueeze(1)) / fine.unsqueeze(1)).round_().clamp_(-127, 127)
+    above = floats(matrix.sums(high), matrix.scales, steps)
+    below = matrix.sums(low.to(torch.int8)) * matrix.scales
+    return above.addcmul_(below, fine.unsqueeze(1)).reshape(*x.shape[:-1], -1)
 
 
 @torch.no_grad()
@@ -140,31 +161,24 @@ def _parts(model: nn.Module, bits: int, group: int, *, blank: bool = False) -> d
     def of(weight: Tensor) -> Tensor:
         return weight.to("meta") if blank else weight.float()
 
+    turn = None
     if isinstance(model, Llama) and bits == 8:
         config = model.config
-        lowered = ByteBlocks.blank(config) if blank else ByteBlocks.of(config, list(model.blocks))  # type: ignore[arg-type]
-        parts["blocks"] = nn.ModuleList([lowered])
+        blocks = ByteBlocks.blank(config) if blank else ByteBlocks.of(config, list(model.blocks))  # type: ignore[arg-type]
+        turn = blocks.turn
+        parts["blocks"] = nn.ModuleList([blocks])
     for name, part in model.named_modules():
         if name.startswith("blocks.") and isinstance(part, nn.Linear):
             if bits == 4:
                 parts[name] = GroupedLinear(of(part.weight), part.bias, group)
-            elif "blocks" not in parts:
+            elif turn is None:
                 parts[name] = ByteLinear(of(part.weight), part.bias)
-        elif name == "head" and isinstance(part, nn.Linear) and part.bias is None:
-            parts[name] = ByteHead(of(part.weight))
+        elif name == "head" and isinstance(part, nn.Linear):
+            parts[name] = ByteLinear(of(part.weight), part.bias)
         elif name == "tokens" and isinstance(part, TokenEmbedding):
-            parts[name] = ByteEmbedding(of(part.weight))
+            weight = of(part.weight)
+            parts[name] = ByteEmbedding(weight) if turn is None else TurnedEmbedding(weight, turn)
     return parts
-
-
-@torch.no_grad()
-def _product(matrix: ByteMatrix, x: Tensor) -> Tensor:
-    x8, steps = to_bytes(x.float().flatten(0, -2))
-    sums = matrix.sums(x8)
-    if len(sums) == 1:  # one pass over a whole vocabulary less
-        return (sums * (matrix.scales * steps)).unflatten(0, x.shape[:-1])
-    y = (sums * matrix.scales).mul_(steps.unsqueeze(1))
-    return y.unflatten(0, x.shape[:-1])
 
 
 def _put(model: nn.Module, name: str, part: nn.Module) -> None:
