@@ -326,9 +326,13 @@ def test_the_suggestion_stands_where_the_text_will_be(open_page):
     long = "A text that is long enough to be broken into several lines. "
     page.keyboard.insert_text(long * 3 + "Once")
     expect(page.locator(".ghost")).to_have_text(" upon a time there was")
-    size = "(e => { const r = e.getBoundingClientRect(); return [r.width, r.height]; })"
-    mirror = page.evaluate(f"{size}(document.querySelector('#mirror'))")
-    assert mirror == page.evaluate(f"{size}(document.querySelector('#text'))")
+    shape = """id => {
+      const element = document.getElementById(id), style = getComputedStyle(element);
+      const names = ['font', 'letterSpacing', 'padding', 'whiteSpace', 'overflowWrap', 'wordBreak',
+                     'tabSize', 'textIndent', 'borderWidth', 'width', 'height', 'lineHeight'];
+      return names.map(name => style[name]).concat(element.clientWidth, element.scrollHeight);
+    }"""
+    assert page.evaluate(shape, "mirror") == page.evaluate(shape, "text")
     before = page.evaluate("document.querySelector('.ghost').getBoundingClientRect().bottom")
     page.keyboard.press("Tab")
     last = "document.querySelector('#mirror').firstChild.getClientRects()"
