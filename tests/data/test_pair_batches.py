@@ -68,6 +68,8 @@ def test_processes_and_parts_share_one_batch(sides):
         assert all(len(part) for parts in shares for part in parts)
         assert sorted(np.concatenate([p for parts in shares for p in parts])) == sorted(whole[0])
         assert ranks[0].n_tokens == ranks[1].n_tokens == one.n_tokens
+        both = [len(side[i]) for side in (one.sources, one.targets) for i in whole[0]]
+        assert one.n_tokens == sum(both) / 2
 
 
 def test_a_process_is_never_left_without_a_pair():

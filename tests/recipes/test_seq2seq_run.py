@@ -149,6 +149,18 @@ def test_what_is_too_long_is_left_out_and_said_and_the_context_follows_the_pairs
         training_run.asked_for({"data": str(table), "source": "source"})
 
 
+def test_the_plan_counts_long_sources_too(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("source,target\n" + "".join(f"{'word ' * 30}{i},{i}\n" for i in range(60)))
+    prepared, settings = training_run.settle(
+        training_run.asked_for(TINY | {"data": str(path), "steps": None, "epochs": 2})
+    )
+    plan = training_run.plan_of(settings, prepared)
+    n_tokens = len(prepared.train) + len(prepared.sources[0])
+    assert plan.n_tokens == pytest.approx(n_tokens, rel=0.1)  # two epochs of half of them
+    assert plan.context_length > 2 * len(prepared.train) / len(prepared.train.ends)
+
+
 def test_one_batch_is_learnt_by_heart(table, tmp_path):
     settings = TINY | {"data": str(table), "lr": 0.01, "lr_embedding": 0.01}
     session = training_run.open_new(training_run.asked_for(settings), tmp_path / "run", Quiet())

@@ -55,7 +55,7 @@ class PairBatches:
                 hint="Give more pairs, or take fewer micro-batches and processes.",
             )
         self.epoch = self.number = 0  # of the batch that comes next
-        self.n_tokens = 0  # of the targets of the batch given last, over all processes
+        self.n_tokens = 0.0  # of a side of the batch given last, over all processes
         self._fingerprint = f"{sources.fingerprint}{targets.fingerprint}"
         self._batches = self._of_epoch(0)
 
@@ -73,14 +73,14 @@ class PairBatches:
             self._batches = self._of_epoch(self.epoch)
         batch = self._batches[self.number]
         self.number += 1
-        self.n_tokens = sum(len(self.targets[i]) for i in batch)
+        self.n_tokens = sum(len(self.sources[i]) + len(self.targets[i]) for i in batch) / 2
         mine = np.array(batch[self.rank :: self.world_size])
         return np.array_split(mine, self.n_parts)
 
-    def shape(self) -> tuple[float, float]:
-        """Pairs of a batch and tokens of a target, both on average."""
-        n_tokens = sum(map(len, self.targets))
-        return len(self.lengths) / self.n_batches, n_tokens / len(self.lengths)
+    @property
+    def n_tokens_of_all(self) -> float:
+        """Tokens of a side of all pairs: half of both sides'."""
+        return sum(map(len, (*self.sources, *self.targets))) / 2
 
     def padding(self) -> float:
         """The share of places in an epoch's rectangles that no token stands in, 0..1."""

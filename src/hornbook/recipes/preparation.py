@@ -72,9 +72,7 @@ def _from_pairs(asked: Asked, tokenizer: Tokenizer | None) -> Prepared:
 
     Pairs of which a side is longer than the model's context are left out, and said.
     """
-    pairs = open_pairs(
-        asked.data, source=asked.source, target=asked.target, text=asked.text, seed=asked.seed
-    )
+    pairs = open_pairs(asked.data, source=asked.source, target=asked.target, text=asked.text)
     corpus = pairs.corpus()
     name = asked.tokenizer or "bpe"
     tokenizer = tokenizer or open_or_train(name, corpus, asked.vocab_size)

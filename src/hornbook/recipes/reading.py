@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ AT_ONCE = 8192  # tokens of a batch of an evaluation
 class Reading(Protocol):
     """What a run reads, in an order that its settings decide."""
 
-    n_read: int  # tokens of the step drawn last, over all processes
+    n_read: int  # tokens of the step drawn last, over all processes; of pairs, of a side on average
 
     def steps(self) -> Iterator[list[Any]]:
         """Endless: this process' micro-batches of each step, drawn when they are asked for."""
@@ -140,7 +141,7 @@ class Translation:
 
     def steps(self) -> Iterator[list[Any]]:
         for parts in self.pairs:
-            self.n_read = self.pairs.n_tokens
+            self.n_read = round(self.pairs.n_tokens)
             sides = self.pairs.sources, self.pairs.targets
             yield [self.objective.collate(*([side[i] for i in p] for side in sides)) for p in parts]
 
@@ -191,16 +192,29 @@ def pair_batches(
     )
 
 
-def shape_of_a_step(settings: Resolved, prepared: Prepared) -> tuple[int, int, int]:
-    """Rows of a step, rows at once, and tokens of each: of pairs, as many of a mean length as make
-    the same tokens."""
-    rows, micro = settings.batch_size, settings.micro_batch_size
+@dataclass(frozen=True)
+class Shape:
+    """What a plan has to know: rows of a step and of a micro-batch, tokens of a row, of an epoch.
+
+    Of pairs: how many of a mean length have the same tokens, of both sides together, halved.
+    """
+
+    n_rows: int
+    micro: int
+    length: int
+    epoch: int
+
+
+def shape_of(settings: Resolved, prepared: Prepared) -> Shape:
+    """The shape of a run's steps."""
+    n_rows, micro = settings.batch_size, settings.micro_batch_size
     if prepared.sources is None:
-        return rows, micro, settings.context_length
-    n_pairs, length = pair_batches(settings, prepared).shape()
-    n_parts = rows // micro
-    micro = max(1, round(n_pairs / n_parts))
-    return n_parts * micro, micro, max(1, round(length))
+        return Shape(n_rows, micro, settings.context_length, len(prepared.train))
+    pairs = pair_batches(settings, prepared)
+    n_pairs, n_parts = len(pairs.lengths), n_rows // micro
+    micro = max(1, round(n_pairs / pairs.n_batches / n_parts))
+    length = max(1, round(pairs.n_tokens_of_all / n_pairs))
+    return Shape(n_parts * micro, micro, length, round(pairs.n_tokens_of_all))
 
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import PAGES, architecture, counts_bytes
 from hornbook.recipes.language_model import SAMPLED, Training, chosen_precision
 from hornbook.recipes.preparation import Prepared, prepare
-from hornbook.recipes.reading import pair_batches, shape_of_a_step
+from hornbook.recipes.reading import pair_batches, shape_of
 from hornbook.recipes.referees import referees
 from hornbook.records import (
     CorpusRecord,
@@ -87,20 +87,20 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
 
 def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
     """What the run will take, on this machine."""
-    rows, micro, length = shape_of_a_step(settings, prepared)
-    per_step = rows * length
+    shape = shape_of(settings, prepared)
+    per_step = shape.n_rows * shape.length
     n_tokens = per_step * (settings.steps or 1)
     if settings.epochs:
-        n_tokens = round(settings.epochs * len(prepared.train))
+        n_tokens = round(settings.epochs * shape.epoch)
     precision = chosen_precision(settings)
     counts, counting = counts_bytes(settings, prepared) if settings.counting else (0, 0)
     recipe = planning.Recipe(
         family=PAGES[settings.family],
         config=architecture(settings),
         n_tokens=n_tokens,
-        batch_size=rows,
-        micro_batch_size=micro,
-        length=length,
+        batch_size=shape.n_rows,
+        micro_batch_size=shape.micro,
+        length=shape.length,
         precision=precision.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
