@@ -14,6 +14,7 @@ import typer
 from hornbook.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
+    from hornbook.generation.batch import Batch
     from hornbook.serving.served import Served
 
 DEFAULT = "smollm2-135m-instruct"
@@ -151,6 +152,7 @@ def _add_writer(
         )
     print(f"{name}: {run_in(opened.model, precision)}")
     batch = Batch(opened, n_slots=n_slots, context_length=context)
+    _warm_up(batch)
     served.add_writer(
         name,
         batch,
@@ -160,6 +162,15 @@ def _add_writer(
         context_length=batch.context_length,
         n_open=n_open,
     )
+
+
+def _warm_up(batch: Batch) -> None:
+    """Write a token, so that what is prepared with the first one doesn't keep a client waiting."""
+    from hornbook.generation.request import Request
+
+    batch.add(Request([0], max_tokens=1))
+    while batch.n_running or batch.n_waiting:
+        batch.step()
 
 
 def _named(given: str) -> tuple[str, str]:
