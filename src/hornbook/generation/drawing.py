@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 COLDEST = 1e-6  # a temperature below differs from this in nothing but overflows
-SHORTLISTS = (64, 1024)  # so many of the likeliest are tried before all are sorted
+FLOORS = (1e-2, 1e-4, 0)  # tokens at least so likely beside the likeliest are tried, then all
 
 
 class Drawer:
@@ -91,14 +91,15 @@ def check(settings: Sampling) -> None:
 def shortlist(logits: Floats, settings: Sampling) -> tuple[Ints | None, Floats]:
     """The tokens that may be drawn, growing, and their weights, the likeliest's 1; None: all of
     them. logits: (V,). Temperature comes before top_k, top_p and min_p, in this order."""
-    scaled = (logits - logits.max()) * np.float32(1 / max(settings.temperature, COLDEST))
     tokens: Ints | None = None
-    if settings.top_k is not None and settings.top_k < len(scaled):
-        tokens = _likeliest(scaled, settings.top_k)
-        scaled = scaled[tokens]
-    weights = np.exp(scaled)
+    if settings.top_k is not None and settings.top_k < len(logits):
+        tokens = _likeliest(logits, settings.top_k)
+        logits = logits[tokens]
+    weights = logits - logits.max()
+    weights *= np.float32(1 / max(settings.temperature, COLDEST))
+    np.exp(weights, out=weights)
     if settings.top_p is not None and settings.top_p < 1:
-        kept = _nucleus(scaled, weights, settings.top_p)
+        kept = _nucleus(weights, settings.top_p)
         tokens = kept if tokens is None else tokens[kept]
         weights = weights[kept]
     if settings.min_p is not None:
@@ -124,16 +125,17 @@ def _likeliest(values: Floats, n: int) -> Ints:
     return np.sort(np.argpartition(values, len(values) - n)[len(values) - n :])
 
 
-def _nucleus(scaled: Floats, weights: Floats, p: float) -> Ints:
-    """The places of the likeliest that together have a share of p, growing."""
+def _nucleus(weights: Floats, p: float) -> Ints:
+    """The places of the likeliest that together have a share of p, growing. weights: up to 1."""
     goal = p * weights.sum(dtype=np.float64)
-    for n in (*(n for n in SHORTLISTS if n < len(scaled)), len(scaled)):
-        places = np.argpartition(scaled, len(scaled) - n)[len(scaled) - n :]
-        places = places[np.argsort(-scaled[places], kind="stable")]
-        mass = weights[places].cumsum(dtype=np.float64)
-        if mass[-1] >= goal:
+    for floor in FLOORS:
+        places = np.flatnonzero(weights >= np.float32(floor))
+        if floor == 0 or weights[places].sum(dtype=np.float64) >= goal:
             break
-    return np.sort(places[: int(mass.searchsorted(goal)) + 1])
+    values = weights[places]
+    falling = np.sort(values)[::-1]
+    last = int(falling.cumsum(dtype=np.float64).searchsorted(goal))
+    return places[values >= falling[min(last, len(falling) - 1)]]  # and those as likely as the last
 
 
 def _adjustments(
