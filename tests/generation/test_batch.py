@@ -131,19 +131,21 @@ def test_the_same_seed_writes_the_same_to_the_last_bit_whatever_is_beside_it(spe
     )
 
 
-def test_past_the_context_it_slides_or_ends(speaker):
+@pytest.mark.parametrize("prompt_length", [CONTEXT - 2, CONTEXT + 20])
+def test_past_the_context_it_slides_or_ends(speaker, prompt_length):
     request = Request(text(CONTEXT - 2), 30, GREEDY, n_logprobs=0)
     plain = finish(Batch(speaker, n_slots=2), [request])[0]
     if speaker.name in ("bigram", "ngram"):
         assert plain[-1].n_generated == 30  # they look back a token or two, and need no limit
         return
     assert plain[-1].finish == "length" and plain[-1].n_generated == 3
-    window, written = list(request.prompt), []
+    request = replace(request, prompt=text(prompt_length), slide=True)
+    window, written = list(request.prompt[-CONTEXT:]), []
     for _ in range(30):
         written.append(int(shares(speaker.model, window)[-1].argmax()))
         window = [*window, written[-1]]
         window = newest(window, CONTEXT) if len(window) > CONTEXT else window
-    slid = finish(Batch(speaker, n_slots=2), [replace(request, slide=True)])[0]
+    slid = finish(Batch(speaker, n_slots=2), [request])[0]
     assert ids(slid) == written
 
 
@@ -267,6 +269,7 @@ def test_what_cannot_be_served_is_refused_before_it_waits(llama):
     for wrong in (
         Request([], 5),
         Request(text(CONTEXT + 1), 5),
+        Request(text(CONTEXT + 1), 5, prompt_logprobs=True, slide=True),
         Request([V], 5),
         Request([-1], 5),
         Request([1], -1),

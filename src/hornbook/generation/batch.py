@@ -113,11 +113,13 @@ class Batch:
 
     def add(self, request: Request) -> int:
         """Put a request into the queue; its number. Raises ConfigError for what cannot be served:
-        an empty prompt, one longer than the context (unless it slides), settings out of range."""
+        an empty prompt, one longer than the context (unless it slides and isn't scored), settings
+        out of range."""
         prompt = request.prompt
         if not len(prompt):
             raise ConfigError("the prompt is empty", hint="Give at least one token to continue.")
-        if len(prompt) > self.context_length and not request.slide:
+        may_slide = request.slide and not request.prompt_logprobs
+        if len(prompt) > self.context_length and not may_slide:
             raise ConfigError(
                 f"the prompt has {len(prompt)} tokens; the model reads {self.context_length}",
                 hint="Shorten it, or let the window slide.",
