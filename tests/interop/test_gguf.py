@@ -212,6 +212,48 @@ def test_a_file_with_any_byte_changed_opens_or_is_refused(tmp_path, whole):
     assert refused > 5
 
 
+@pytest.mark.parametrize("field", ["llama.block_count", "llama.context_length"])
+def test_sizes_beyond_reason_fill_no_memory(tmp_path, whole, field):
+    name = field.encode()
+    at = whole.index(name) + len(name) + 4
+    path = tmp_path / "m.gguf"
+    path.write_bytes(whole[:at] + struct.pack("<I", 2**31) + whole[at + 4 :])
+    with pytest.raises(CheckpointError, match="2,147,483,648"):
+        bundle.load(path)
+
+
+@pytest.mark.parametrize("field", ["tokenizer.ggml.tokens", "tokenizer.ggml.merges", "gpt-2"])
+def test_fields_of_another_type_are_refused(tmp_path, whole, field):
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in GGUFFile(_written(tmp_path, whole)).fields.items():
+        if name in ("general.architecture", "GGUF.version"):
+            continue
+        if name == field or value == field:
+            writer.add_float32(name, 0.5)
+        elif isinstance(value, list):
+            writer.add_array(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        elif isinstance(value, float):
+            writer.add_float32(name, value)
+        else:
+            writer.add_uint32(name, value)
+    writer.add_tensor("token_embd.weight", np.zeros((264, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(CheckpointError):
+        bundle.load(path)
+
+
+def _written(folder, content: bytes):
+    path = folder / "whole.gguf"
+    path.write_bytes(content)
+    return path
+
+
 def test_an_unknown_kind_of_numbers_is_named(tmp_path, whole):
     name = b"blk.0.attn_k.weight"
     at = whole.index(name) + len(name) + 4 + 2 * 8  # behind the number of axes and two of them

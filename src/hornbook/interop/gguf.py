@@ -14,6 +14,15 @@ from hornbook.interop.names import Family, gguf, gpt2, llama
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import Tokenizer
 
+# Tokens with a part to play: the file's name for it, and what templates call it.
+_TOKENS = {
+    "bos": "bos_token",
+    "eos": "eos_token",
+    "eot": "eot_token",
+    "eom": "eom_token",
+    "unknown": "unk_token",
+    "padding": "pad_token",
+}
 FAMILIES: dict[str, Family] = {"llama": llama.FAMILY, "gpt2": gpt2.FAMILY}
 
 
@@ -34,32 +43,33 @@ def load_gguf(path: Path) -> Contents:
     Raises CheckpointError for a damaged file, another family, formats of numbers and tokenizers
     that aren't known, and tensors that do not fit.
     """
-    file = GGUFFile(path)
+    try:
+        return _contents(GGUFFile(path))
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the fields of {path} do not fit together: {error}", hint="Fetch it again."
+        ) from error
+
+
+def _contents(file: GGUFFile) -> Contents:
     config = gguf.config(file)
     family = FAMILIES[config["model_type"]]
     words = tokenizer(file)
     if words.vocab_size > config["vocab_size"]:
         raise CheckpointError(
-            f"{path} has {words.vocab_size:,} tokens and vectors for {config['vocab_size']:,}",
+            f"{file.path} has {words.vocab_size:,} tokens and vectors for {config['vocab_size']:,}",
             hint="It was put together of two models; fetch it again.",
         )
-    model = built(family, config, gguf.weights(file, config), source=path)
-    named = {
-        f"{kind}_token": _token_id(file, kind) for kind in ("bos", "eos", "unknown", "padding")
-    }
-    short = {"unknown_token": "unk_token", "padding_token": "pad_token"}
-    tokens = {
-        short.get(name, name): words.tokens[i]
-        for name, i in named.items()
-        if i is not None and i < len(words.tokens)
-    }
-    ends = {_token_id(file, kind) for kind in ("eos", "eot", "eom")} - {None}
+    model = built(family, config, gguf.weights(file, config), source=file.path)
+    said = {kind: file.fields.get(f"tokenizer.ggml.{kind}_token_id") for kind in _TOKENS}
+    known = {kind: i for kind, i in said.items() if i in range(len(words.tokens))}
+    tokens = {name: words.tokens[known[kind]] for kind, name in _TOKENS.items() if kind in known}
     return Contents(
         model=model,
         family=family.model_type,
         tokenizer=words,
         template=_template(file, tokens),
-        ends=frozenset(i for i in ends if i is not None),
+        ends=frozenset(known[kind] for kind in ("eos", "eot", "eom") if kind in known),
     )
 
 
@@ -67,7 +77,3 @@ def _template(file: GGUFFile, tokens: dict[str, str]) -> ChatTemplate | None:
     source = file.fields.get("tokenizer.chat_template")
     with_tools = file.fields.get("tokenizer.chat_template.tool_use")
     return ChatTemplate(source, tokens, with_tools) if source else None
-
-
-def _token_id(file: GGUFFile, kind: str) -> int | None:
-    return file.fields.get(f"tokenizer.ggml.{kind}_token_id")

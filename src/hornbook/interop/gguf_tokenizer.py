@@ -42,7 +42,8 @@ def tokenizer(file: GGUFFile) -> Tokenizer:
         if t in (CONTROL, USER) or (t == UNKNOWN and kind == "llama")
     ]
     rust.add_tokens(added)
-    if file.fields.get("tokenizer.ggml.add_bos_token", kind == "llama"):
+    begins = kind == "llama" or file.fields.get("tokenizer.ggml.pre") in _WHOLE_WORDS
+    if file.fields.get("tokenizer.ggml.add_bos_token", begins):
         begin = file["tokenizer.ggml.bos_token_id"]
         rust.post_processor = processors.TemplateProcessing(
             f"{tokens[begin]} $A", special_tokens=[(tokens[begin], begin)]
@@ -59,7 +60,7 @@ def _byte_level(file: GGUFFile, tokens: list[str], types: list[int]) -> RustToke
             hint=f"Known: {', '.join(_WORDS)}. By another pattern its tokens would be others.",
         )
     merges = [tuple(pair.split(" ", 1)) for pair in _merges(file, tokens, types)]
-    rust = _bpe(file, tokens, merges, ignore_merges=name in ("llama-bpe", "llama3"))
+    rust = _bpe(file, tokens, merges, ignore_merges=name in _WHOLE_WORDS)
     rust.pre_tokenizer = pre_tokenizers.Sequence(_WORDS[name])
     if name == "qwen2":
         rust.normalizer = normalizers.NFC()
@@ -115,6 +116,7 @@ def _byte_words(*before: Any, pattern: str | None = None) -> list[Any]:
     return [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
 
 
+_WHOLE_WORDS = ("llama-bpe", "llama3")  # a word that is a token needs no merges
 _DIGITS = pre_tokenizers.Digits(individual_digits=True)
 _WORDS = {
     "gpt-2": _byte_words(),

@@ -42,6 +42,8 @@ from hornbook.nn.init import without_first_weights
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.tasks.next_sentence import BertPretraining
 
+LONGEST_CONTEXT = 1 << 22
+
 FAMILIES: tuple[Family, ...] = (
     bigram.FAMILY,
     gpt2.FAMILY,
@@ -111,6 +113,7 @@ def built(
     """
     try:
         config = family.config_to_ours(dict(theirs))
+        _check_sizes(config, weights, source)
         with without_first_weights():
             model = family.make(config)
     except KeyError as error:
@@ -126,6 +129,17 @@ def built(
     tidied = without_copies(family.tidy(weights), family.copies(config))
     fill(model, tidied, family.table(config))
     return model
+
+
+def _check_sizes(config: Any, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Refuse, before anything is made, what a damaged number would fill the memory with."""
+    n_layers, context = (getattr(config, name, 0) for name in ("n_layers", "context_length"))
+    if n_layers > len(weights) or context > LONGEST_CONTEXT:
+        raise CheckpointError(
+            f"{source} gives {n_layers:,} layers to {len(weights):,} tensors, and a context of "
+            f"{context:,} tokens",
+            hint=f"Contexts to {LONGEST_CONTEXT:,} are opened. Is the file damaged?",
+        )
 
 
 def save_model(folder: Path, model: Any, *, numbers: torch.dtype | None = None) -> None:

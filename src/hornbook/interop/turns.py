@@ -38,7 +38,7 @@ def read_template(folder: Path) -> ChatTemplate | None:
     chat_template.jinja goes before tokenizer_config.json; of several templates "default" is the
     one, and "tool_use" that for conversations with tools.
     """
-    config = _read(folder / "tokenizer_config.json")
+    config = _read(folder / "special_tokens_map.json") | _read(folder / "tokenizer_config.json")
     tokens = {name: text for name in _TOKENS if (text := _spelled(config.get(name)))}
     source = config.get("chat_template")
     jinja = folder / "chat_template.jinja"

@@ -81,6 +81,11 @@ def config(file: GGUFFile) -> dict[str, Any]:
             hint=f"Of GGUF files these families are read: {', '.join(NAMES)}.",
         )
     theirs = {name: _short(file[f"{family}.{key}"]) for key, name in _SIZES[family].items()}
+    if (n_layers := file[f"{family}.block_count"]) > len(file.tensors):
+        raise CheckpointError(
+            f"{file.path} gives {n_layers:,} layers to {len(file.tensors):,} tensors",
+            hint="It is damaged: fetch it again.",
+        )
     theirs |= {"model_type": family, "vocab_size": file.shape("token_embd.weight")[0]}
     if family == "gpt2":
         return theirs
