@@ -71,7 +71,10 @@ class Fake:
 
         @app.get("/v1/models")
         async def models():
-            rows = [{"id": name, "capabilities": what} for name, what in self.models.items()]
+            rows = [
+                {"id": name, "capabilities": what, "context_length": 100}
+                for name, what in self.models.items()
+            ]
             return {"object": "list", "data": rows}
 
         @app.post("/v1/chat/completions")

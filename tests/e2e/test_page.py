@@ -80,15 +80,15 @@ def fake(server):
 def open_page(tab, fake):
     """Open the page as if for the first time; what it did wrong is found out at the end."""
 
-    def open_page(panel="chat", *, ready=True, viewport=DESK):
+    def open_page(panel="chat", *, ready=True, viewport=DESK, url=fake.url):
         tab.requests.clear()
         tab.faults.clear()
         tab.set_viewport_size(viewport)
         tab.emulate_media(color_scheme="light")
-        if tab.url.startswith(fake.url):
+        if tab.url.startswith("http"):
             tab.evaluate("sessionStorage.clear()")
         # The query makes it another document, so that the browser doesn't just look for #panel.
-        tab.goto(f"{fake.url}?{next(NUMBERS)}" + (f"#{panel}" if panel else ""))
+        tab.goto(f"{url}?{next(NUMBERS)}" + (f"#{panel}" if panel else ""))
         if ready:
             tab.wait_for_selector("#model:not([disabled])")
         return tab
@@ -321,11 +321,14 @@ def test_a_suggestion_is_taken_undone_and_sent_away(open_page, fake):
     assert page.evaluate("document.activeElement.id") != "text"
 
 
-def test_the_suggestion_stands_where_the_text_will_be(open_page):
+def test_the_suggestion_stands_where_the_text_will_be(open_page, fake):
     page = open_page("write", viewport={"width": 480, "height": 700})
     long = "A text that is long enough to be broken into several lines. "
-    page.keyboard.insert_text(long * 3 + "Once")
+    page.keyboard.insert_text(long * 12 + "Once")
     expect(page.locator(".ghost")).to_have_text(" upon a time there was")
+    asked = fake.last("completions")
+    assert (long * 12 + "Once").endswith(asked["prompt"]) and len(asked["prompt"]) == 600
+    assert asked["slide"] is True  # a text longer than the model reads is no mistake
     shape = """id => {
       const element = document.getElementById(id), style = getComputedStyle(element);
       const names = ['font', 'letterSpacing', 'padding', 'whiteSpace', 'overflowWrap', 'wordBreak',
@@ -515,6 +518,36 @@ def test_a_streamed_answer_ends_up_as_one_that_came_whole(open_page):
         [POEM, EVIL, "# T\ntext\n- a\n- b\n  c\n1) x\n\n~~~\n```\n~~~\nend **not", "```js\nopen"],
     )
     assert differing == []
+
+
+def test_the_real_server_speaks_as_the_canned_one(open_page, tab, monkeypatch):
+    """Routes, events, limits and headers of ours, over a batch and a classifier without a model."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "serving"))
+    small = runpy.run_path(str(Path(__file__).parents[1] / "serving" / "small_server.py"))
+    with small["serving"]() as server:
+        url = f"{server.url}/"
+        page = open_page(url=url)
+        page.get_by_label("Longest answer").fill("40")
+        ask(page, "hello")
+        assert "user: hello" in page.locator(".turn.assistant .body").inner_text()
+        assert page.locator(".facts").inner_text().startswith("40 tokens")
+        assert "cut at the longest answer" in page.locator(".facts").inner_text()
+        page.locator("#tab-tokens").click()
+        page.locator("#token-text").fill("abc")
+        page.locator("#token-more").fill("2")
+        page.get_by_role("button", name="Read").click()
+        expect(page.locator(".token")).to_have_count(5)
+        assert page.locator(".token.made").count() == 2
+        page.locator("#tab-write").click()
+        page.locator("#text").fill("and so on")
+        expect(page.locator(".ghost")).not_to_be_empty()
+        page.locator("#tab-classify").click()
+        page.locator("#classify-text").fill("HELP!")
+        page.get_by_role("button", name="Classify").click()
+        expect(page.locator(".result li.mine")).to_contain_text("loud")
+        assert {u for u in tab.requests if not u.startswith(url)} == set()
+        tab.requests.clear()
+        page.goto("about:blank")
 
 
 def luminance(page, element, property) -> float:

@@ -158,7 +158,7 @@ addEventListener("hashchange", () => named() && choose(named()));
 startKey();
 startSettings();
 chat.start(chosen("chat"));
-write.start(chosen("write"));
+write.start(chosen("write"), () => served.find(({ id }) => id === select.value).context_length ?? 1000);
 tokens.start(chosen("tokens"));
 classify.start(chosen("classify"));
 open(wanted ?? "chat");

@@ -5,7 +5,8 @@ import { byId, memory, save, say } from "./dom.js";
 import { sampling } from "./settings.js";
 
 const PAUSE = 600; // milliseconds without a key
-const PROMPT = 6000; // characters before the cursor that the model is shown
+const PROMPT = 6000; // characters before the cursor that the model is shown, at most
+const A_TOKEN = 6; // characters of a token, more or less: a window that slides drops the rest
 
 let suggestion = "";
 let place = 0; // where it stands in the text
@@ -13,10 +14,13 @@ let accepting = false;
 let timer = 0;
 let asking = null;
 let modelName = () => "";
+let contextLength = () => PROMPT;
 let field;
 
-export function start(chosen) {
+/** @param chosen gives the model's name, @param context the number of tokens that it reads */
+export function start(chosen, context) {
   modelName = chosen;
+  contextLength = context;
   field = byId("text");
   field.value = memory.get("text", "");
   field.addEventListener("input", typed);
@@ -109,7 +113,8 @@ async function suggest() {
   asking = new AbortController();
   const mine = asking;
   place = cursor();
-  const body = { ...sampling(), model: modelName(), prompt: before.slice(-PROMPT), max_tokens: length };
+  const shown = before.slice(-Math.min(PROMPT, A_TOKEN * contextLength()));
+  const body = { ...sampling(), model: modelName(), prompt: shown, max_tokens: length, slide: true };
   if (length < 40) body.stop = ["\n"];
   try {
     for await (const event of stream("v1/completions", body, mine.signal)) {
