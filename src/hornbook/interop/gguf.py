@@ -62,7 +62,8 @@ def _contents(file: GGUFFile) -> Contents:
         )
     model = built(family, config, gguf.weights(file, config), source=file.path)
     said = {kind: file.fields.get(f"tokenizer.ggml.{kind}_token_id") for kind in _TOKENS}
-    known = {kind: i for kind, i in said.items() if i in range(len(words.tokens))}
+    places = range(len(words.tokens))
+    known = {kind: i for kind, i in said.items() if isinstance(i, int) and i in places}
     tokens = {name: words.tokens[known[kind]] for kind, name in _TOKENS.items() if kind in known}
     return Contents(
         model=model,
