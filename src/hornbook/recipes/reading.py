@@ -125,7 +125,7 @@ class Text:
 
 
 class Translation:
-    """Pairs of texts, in rectangles of like length."""
+    """Pairs of texts, in batches of like length."""
 
     def __init__(
         self, settings: Resolved, prepared: Prepared, objective: Objective, place: tuple[int, int]

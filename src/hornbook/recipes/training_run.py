@@ -78,7 +78,8 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
     else:
         padding = pair_batches(settings, prepared).padding()
         prepared.corpus.notes.append(
-            f"Batches of pairs of like length; padding is {padding:.1%} of their places."
+            "Batches of pairs of like length: in rectangles, as graphics cards read them, padding "
+            f"is {padding:.1%} of the places; a processor reads texts end to end, without any."
         )
     if settings.counting:
         check_vocabulary(settings.vocab_size)
