@@ -6,9 +6,9 @@ import { render } from "./render.js";
 import { sampling, system } from "./settings.js";
 
 const OPENINGS = [
-  "What was a hornbook, and who used it?",
-  "Write a rhyme that begins with A, B, C.",
-  "Explain in two sentences how a language model learns.",
+  "Give me three tips for teaching a child to read.",
+  "What is a language model?",
+  "Write a Python function that counts the vowels in a word.",
 ];
 const ENDS = { length: "cut at the longest answer", stopped: "stopped", failed: "broken off" };
 
