@@ -6,6 +6,7 @@ import json
 import random
 import re
 import socket
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,8 @@ from tiny_model import add_tiny_model
 from hornbook.serving.app import create_app
 from hornbook.serving.limits import Limits
 from hornbook.serving.listening import in_thread
-from hornbook.serving.schemas import ChatBody, CompletionBody, EmbeddingBody
+from hornbook.serving.refusals import Refusal
+from hornbook.serving.schemas import ChatBody, CompletionBody, EmbeddingBody, read_body
 from hornbook.serving.served import Served
 
 JSON = {"content-type": "application/json"}
@@ -172,3 +174,31 @@ def test_broken_http_is_no_fault_of_ours(server):
         connection.sendall(length)
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
     assert server.client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (CompletionBody, '{"model": "m", "prompt": [%s]}' % ("true, " * 150_000 + "1")),
+        (CompletionBody, '{"model": "m", "prompt": [[%s]]}' % ("-1, " * 200_000 + "1")),
+        (CompletionBody, '{"model": "m", "stop": [%s], "prompt": ""}' % ("1, " * 300_000 + "1")),
+        (ChatBody, '{"model": "m", "messages": [{"role": "user", "content": [%s]}]}'),
+        (ChatBody, '{"model": "m", "messages": [{"role": "user", "tool_calls": [%s]}]}'),
+        (EmbeddingBody, '{"model": "m", "input": [%s]}' % ("1, " * 300_000 + "1")),
+    ],
+)
+def test_a_million_wrong_items_cost_no_more_than_one(kind, body):
+    data = body.replace("%s", "1, " * 300_000 + "1").encode()
+    start = time.process_time()
+    with pytest.raises(Refusal) as refused:
+        read_body(kind, data)
+    assert refused.value.status == 422
+    assert time.process_time() - start < 0.5
+
+
+def test_many_unknown_fields_are_ignored_quickly():
+    fields = ", ".join(f'"max_tokez{i}": 1' for i in range(40_000))
+    start = time.process_time()
+    body = read_body(CompletionBody, f'{{"model": "m", "prompt": "", {fields}}}'.encode())
+    assert len(body.model_extra) == 40_000
+    assert time.process_time() - start < 0.5

@@ -51,10 +51,8 @@ async def with_tokenizer(writer: Writer, work: Callable[[], Result], n_character
         raise invalid(str(error.message), param="messages", code="invalid_prompt") from error
 
 
-async def text_tokens(writer: Writer, texts: Sequence[str], limits: Limits) -> list[list[int]]:
+async def text_tokens(writer: Writer, texts: Sequence[str]) -> list[list[int]]:
     """Prompts of /v1/completions. Control tokens that somebody typed stay characters."""
-    for text in texts:
-        check_characters(len(text), writer, limits)
     return await with_tokenizer(
         writer,
         lambda: writer.tokenizer.encode(texts, special=False, read_special=False),
@@ -62,9 +60,7 @@ async def text_tokens(writer: Writer, texts: Sequence[str], limits: Limits) -> l
     )
 
 
-async def chat_tokens(
-    writer: Writer, messages: Sequence[dict[str, Any]], tools: Any, limits: Limits
-) -> list[int]:
+async def chat_tokens(writer: Writer, messages: Sequence[dict[str, Any]], tools: Any) -> list[int]:
     """A conversation as the model's template says. Raises Refusal where it has none or fails."""
     template = writer.template
     if template is None:
@@ -74,7 +70,6 @@ async def chat_tokens(
             code="no_chat_template",
         )
     n_characters = len(str(tools or "")) + sum(len(str(message)) for message in messages)
-    check_characters(n_characters, writer, limits)
     return await with_tokenizer(
         writer,
         lambda: template.encode(messages, writer.tokenizer, tools=tools),

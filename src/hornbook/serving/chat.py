@@ -9,11 +9,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from hornbook.serving.answers import Choice, chat_logprobs, check_whole, usage_of
-from hornbook.serving.asking import asked_tokens, chat_tokens, grammar_of, requests_of
+from hornbook.serving.asking import (
+    asked_tokens,
+    chat_tokens,
+    check_characters,
+    grammar_of,
+    requests_of,
+)
 from hornbook.serving.engine import Stream
 from hornbook.serving.live import DONE, Live, event
 from hornbook.serving.refusals import invalid
-from hornbook.serving.schemas import ChatBody, JsonSchemaFormat, Message, TextFormat, Tool
+from hornbook.serving.schemas import ChatBody, Message, TextFormat, Tool
 from hornbook.serving.served import Writer
 from hornbook.serving.shop import Shop
 from hornbook.serving.tool_calls import ToolReader, forced_schema
@@ -27,9 +33,12 @@ async def answer(shop: Shop, body: ChatBody) -> Live:
         raise invalid("a guard may change answers: no logprobs", param="logprobs")
     if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs needs logprobs", param="top_logprobs")
-    messages = [_plain(message, shop) for message in body.messages]
+    messages = [_plain(message) for message in body.messages]
+    check_characters(sum(len(m["content"]) for m in messages), writer, shop.limits)
+    contents = await shop.asked([m["content"] for m in messages])
+    messages = [m | {"content": content} for m, content in zip(messages, contents)]
     definitions = [tool.model_dump(exclude_none=True) for tool in tools] or None
-    prompt = await chat_tokens(writer, messages, definitions, shop.limits)
+    prompt = await chat_tokens(writer, messages, definitions)
     schema, must = shop.schema, body.response_format
     if tools and body.tool_choice not in (None, "auto"):
         schema = forced_schema(tools, body.tool_choice)
@@ -75,13 +84,13 @@ def _offered(body: ChatBody, writer: Writer) -> list[Tool]:
     return tools
 
 
-def _plain(message: Message, shop: Shop) -> dict[str, Any]:
-    """A message as templates read it: content as one text, past the guards."""
+def _plain(message: Message) -> dict[str, Any]:
+    """A message as templates read it: content as one text."""
     content = message.content
     if isinstance(content, list):
         content = "".join(part.text for part in content)
     role = "system" if message.role == "developer" else message.role
-    found: dict[str, Any] = {"role": role, "content": shop.asked(content or "")}
+    found: dict[str, Any] = {"role": role, "content": content or ""}
     for name in ("name", "tool_call_id"):
         if (value := getattr(message, name)) is not None:
             found[name] = value
@@ -108,8 +117,9 @@ class _Chat:
         self._stream, self._choices = stream, choices
         self._came = time.perf_counter()
         self._created = int(time.time())
-        self._must_be_json = shop.schema is not None or isinstance(
-            body.response_format, JsonSchemaFormat
+        form = body.response_format
+        self._must_be_json = shop.schema is not None or not (
+            form is None or isinstance(form, TextFormat)
         )
 
     def _head(self, kind: str) -> dict[str, Any]:

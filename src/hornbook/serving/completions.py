@@ -10,7 +10,13 @@ from typing import Any
 
 from hornbook.generation.request import Scored
 from hornbook.serving.answers import Choice, CompletionLogprobs, check_whole, usage_of
-from hornbook.serving.asking import asked_tokens, grammar_of, requests_of, text_tokens
+from hornbook.serving.asking import (
+    asked_tokens,
+    check_characters,
+    grammar_of,
+    requests_of,
+    text_tokens,
+)
 from hornbook.serving.engine import Stream
 from hornbook.serving.live import DONE, Live, event
 from hornbook.serving.refusals import invalid
@@ -57,8 +63,10 @@ async def _prompts(
     given = body.prompt
     texts = [given] if isinstance(given, str) else [p for p in given if isinstance(p, str)]
     if texts:
-        texts = [shop.asked(text) for text in texts]
-        return texts, await text_tokens(writer, texts, shop.limits)
+        for text in texts:
+            check_characters(len(text), writer, shop.limits)
+        texts = await shop.asked(texts)
+        return texts, await text_tokens(writer, texts)
     if shop.guards.phrases or shop.guards.personal_data:
         raise invalid("a guard reads what is asked: give text, not tokens", param="prompt")
     tokens = [p for p in given if isinstance(p, list)] or [[t for t in given if isinstance(t, int)]]

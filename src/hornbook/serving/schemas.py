@@ -10,6 +10,7 @@ ours (`max_token`) is refused, as to ignore it would be to answer another questi
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,10 +24,16 @@ IGNORED = {
     *("parallel_tool_calls", "prediction", "web_search_options"),
 }
 
+_MOST_LOOKED_AT = 32  # unknown fields
+
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+BiasedToken = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+# Lists have an end or stop at what is first wrong: an error for each of a million items takes long.
+Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
 class Body(BaseModel):
@@ -58,13 +65,7 @@ class Sampled(Body):
     repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: (
-        dict[
-            Annotated[str, Field(pattern=r"^[0-9]{1,9}$")],
-            Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)],
-        ]
-        | None
-    ) = None
+    logit_bias: Annotated[dict[BiasedToken, Bias], Field(max_length=1024)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
@@ -91,9 +92,9 @@ class ToolCall(Part):
 
 class Message(Part):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
     tool_call_id: str | None = None
 
     @model_validator(mode="after")
@@ -166,10 +167,8 @@ class CompletionBody(Sampled):
     prompt: (
         str
         | Annotated[list[str], Field(min_length=1, max_length=64)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=64)
-        ]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=64)]
     )
     max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         None, description="16 unless given; 0 with echo only scores the prompt."
@@ -323,7 +322,7 @@ class ModelList(Part):
 
 
 class Health(Part):
-    status: Literal["ok", "failing", "shutting down"]
+    status: Literal["ok", "failing"]
     models: dict[str, str]
 
 
@@ -348,7 +347,7 @@ def read_body(kind: type[AnyBody], data: bytes) -> AnyBody:
     except ValidationError as error:
         raise _refusal(error) from error
     known = [name for name in kind.model_fields if len(name) > 3]
-    for name in body.model_extra or ():
+    for name in islice(body.model_extra or (), _MOST_LOOKED_AT):
         close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.85)
         if close and name not in IGNORED:
             raise Refusal(

@@ -19,7 +19,7 @@ from hornbook.serving.shop import Shop
 async def embeddings(shop: Shop, request: Request, body: EmbeddingBody) -> dict[str, Any]:
     """A vector of length 1 for each text. A text is read up to the model's limit of tokens."""
     model = shop.served.find_as(Embedder, body.model, "embed texts")
-    texts = [shop.asked(text) for text in _list(body.input)]
+    texts = await shop.asked(_list(body.input))
     work = model.worker.run(texts, seconds=shop.limits.request_seconds)
     rows = await while_there(request, work)
     width = len(rows[0][0])
@@ -45,7 +45,7 @@ async def classify(shop: Shop, request: Request, body: ClassifyBody) -> dict[str
     A text without any letters has none.
     """
     model = shop.served.find_as(Sorter, body.model, "classify texts")
-    texts = [shop.asked(text) for text in _list(body.input)]
+    texts = await shop.asked(_list(body.input))
     filled = [index for index, text in enumerate(texts) if text.strip()]
     work = model.worker.run([texts[i] for i in filled], seconds=shop.limits.request_seconds)
     found = dict(zip(filled, await while_there(request, work)))
