@@ -52,7 +52,7 @@ def test_pieces_of_any_size_in_any_slots_are_the_uncached_pass(family):
 
     read(s4=60)
     read(s4=1, s1=10, s2=69)
-    read(s4=29, s0=128)  # memory grows
+    read(s4=29, s0=128)
     read(s2=1, s1=9)
     read(s0=1, s1=1)
     read(s0=1)

@@ -10,10 +10,12 @@ of it: it gets one more layout. Causal models only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +35,6 @@ class SlotCache:
         self.n_slots = n_slots
         self.context_length = context_length
         self._lengths = [0] * n_slots
-        self._room = 0  # tokens a slot has memory for
         self._kept: list[tuple[Tensor, Tensor]] = []  # a layer each: (n_slots, G, room, D) twice
         self._arrays: list[tuple[Any, Any]] = []  # the same memory
 
@@ -90,46 +91,34 @@ class SlotCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory held now."""
+        """Memory held when all slots are full."""
         return sum(kept.nbytes for layer in self._kept for kept in layer)
 
-    def layer(self, number: int, needed: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, (n_slots, G, room, D), with room for `needed` tokens.
-        like: tokens of its kind, (..., G, D)."""
+    def layer(self, number: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, (n_slots, G, room, D). like: its new ones, (..., G, D)."""
         while len(self._kept) <= number:
-            self._room = max(self._room, self._rounded(needed))
-            shape = (self.n_slots, like.shape[-2], self._room, like.shape[-1])
+            room = -(-self.context_length // STEP) * STEP
+            shape = (self.n_slots, like.shape[-2], room, like.shape[-1])
             self._kept.append((_zeros(like, *shape), _zeros(like, *shape)))
-            self._arrays.clear()
-        if needed > self._room:
-            room = self._rounded(max(needed, 2 * self._room))
-            for i, (k, v) in enumerate(self._kept):
-                more = (*k.shape[:2], room - self._room, k.shape[3])
-                with torch.inference_mode(False):  # as in _zeros
-                    self._kept[i] = (
-                        torch.cat([k, _zeros(k, *more)], 2),
-                        torch.cat([v, _zeros(v, *more)], 2),
-                    )
-            self._room = room
             self._arrays.clear()
         return self._kept[number]
 
-    def arrays(self, n_layers: int, needed: int, like: Tensor) -> list[tuple[Any, Any]]:
+    def arrays(self, n_layers: int, like: Tensor) -> list[tuple[Any, Any]]:
         """`layer` of all layers as numpy sees them, on the processor."""
-        self.layer(n_layers - 1, needed, like)
+        self.layer(n_layers - 1, like)
         if not self._arrays:
             self._arrays = [(k.numpy(), v.numpy()) for k, v in self._kept]
         return self._arrays
-
-    def _rounded(self, n_tokens: int) -> int:
-        longest = -(-self.context_length // STEP) * STEP
-        return min(-(-n_tokens // STEP) * STEP, longest)
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
     # Zeros, not whatever was there: a masked key's share is 0, and 0 * NaN would be NaN.
     with torch.inference_mode(False):  # else nobody outside of inference mode could add to it
-        return torch.zeros(*shape, dtype=like.dtype, device=like.device)
+        if like.device.type != "cpu":
+            return torch.zeros(*shape, dtype=like.dtype, device=like.device)
+        # The system gives pages of zeros when they are first written: room costs nothing.
+        n_bytes = math.prod(shape) * like.element_size()
+        return torch.from_numpy(np.zeros(n_bytes, np.uint8)).view(like.dtype).view(shape)
 
 
 class Reading(Ragged):
@@ -179,7 +168,7 @@ class Reading(Ragged):
         dropout: float = 0.0,
     ) -> Tensor:
         assert causal, "a bidirectional model would have to read everything anew"
-        keys, values = self._cache.layer(self._layer, self._longest, k)
+        keys, values = self._cache.layer(self._layer, k)
         self._layer += 1
         keys[self.rows, :, self._positions] = k.detach()
         values[self.rows, :, self._positions] = v.detach()
@@ -192,9 +181,9 @@ class Reading(Ragged):
         return out[0] if len(out) == 1 else torch.cat(out)
 
     def memory(self, n_layers: int, like: Tensor) -> list[tuple[Any, Any]]:
-        """All layers' keys and values, (n_slots, G, room, D), with room for the new tokens, as
-        numpy sees them. like: tokens of their kind, (..., G, D)."""
-        return self._cache.arrays(n_layers, self._longest, like)
+        """All layers' keys and values, (n_slots, G, room, D), as numpy sees them.
+        like: tokens of their kind, (..., G, D)."""
+        return self._cache.arrays(n_layers, like)
 
     def divided(self, n_few: int) -> list[tuple[Tensor | None, Reading]]:
         """Slots with up to `n_few` new tokens and those with more: for each its tokens' places,
