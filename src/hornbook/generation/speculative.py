@@ -128,20 +128,23 @@ def speculate(
             hint="Ask for fewer, or shorten the prompt; guessing doesn't slide.",
         )
     tally = Tally() if tally is None else tally
-    tokens = list(prompt)
-    if len(prompt) > 1:
-        source.read([0], [prompt[:-1]], [0])
-    while (left := len(prompt) + n_tokens - len(tokens)) > 0:
-        guesses = guesser.guess(tokens, min(n_guesses, left - 1), generator) if left > 1 else []
-        new = _checked(source, tokens, guesses, choose, generator)
+    # The prompt is read as `generate` reads it: in few bits each way of reading rounds otherwise.
+    logits = source.read([0], [prompt], [1])
+    new = [pick(choose(logits[0]).softmax(0).numpy(), generator)] if n_tokens else []
+    tokens, end = list(prompt), len(prompt) + n_tokens
+    while new:
         tally.n_passes += 1
-        tally.n_guessed += len(guesses)
-        tally.n_kept += len(new) - 1
         for token in new:
             if token in stop_tokens:
                 return
             tokens.append(token)
             yield token
+        new = []
+        if (left := end - len(tokens)) > 0:
+            guesses = guesser.guess(tokens, min(n_guesses, left - 1), generator)
+            new = _checked(source, tokens, guesses, choose, generator)
+            tally.n_guessed += len(guesses)
+            tally.n_kept += len(new) - 1
 
 
 def _checked(
