@@ -198,6 +198,11 @@ GROWING = "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = G
         "{{ '%*d' % (10**10, 1) }}",
         "{{ '%9999999999d' | format(1) }}",
         "{{ range(10**12) | list }}",
+        "{{ 3.5 | round(10**9, 'ceil') }}",
+        "{{ [1, [2]] | tojson(indent=10**9) }}",
+        "{{ [1, [2]] | tojson(separators=('x' * 10000, ':')) }}",
+        "{{ ('%(a)s' * 10000) % {'a': 'x' * 100000} }}",
+        "{{ ('{0[a]}' * 10000).format({'a': 'x' * 100000}) }}",
         *(
             GROWING.replace("GROW", grow)
             for grow in (
@@ -221,6 +226,37 @@ def test_a_template_comes_to_an_end(monkeypatch, source):
     with pytest.raises(DataError):
         ChatTemplate(source).render([{"role": "user", "content": "x"}])
     assert time.process_time() - begun < 2
+
+
+def test_what_people_write_is_not_taken_for_a_program():
+    """Only a template's own formats are looked at, not texts that go through filters."""
+    source = "{% for m in messages %}" + "".join(
+        "{{ m.content" + change + " }}"
+        for change in (
+            " | trim",
+            " | upper",
+            " | replace('a', 'bb')",
+            ".split('x')[0]",
+            ".strip()",
+            " | indent(4)",
+            " | length",
+            " | tojson",
+        )
+    )
+    text = "**50%** of 1234567 {a: {b}} %*d {:>99999}"
+    rendered = ChatTemplate(source + "{% endfor %}").render([{"role": "user", "content": text}])
+    assert rendered.count("1234567") == 7
+
+
+def test_a_long_text_may_be_looked_at_often():
+    """As templates for tools do, at each turn; a hundred times half a million characters."""
+    source = (
+        "{% for m in messages %}{% if m.content.startswith('<tool_response>') and "
+        "m.content.endswith('</tool_response>') %}x{% endif %}{% endfor %}{{ messages[0].content "
+        "| replace('<', '&lt;') | length }}"
+    )
+    messages = [{"role": "user", "content": "<" + "y" * 499_999}, *CHATS[1] * 10]
+    assert ChatTemplate(source).render(messages) == "500003"
 
 
 def test_a_long_conversation_is_no_endless_one():

@@ -75,7 +75,7 @@ class ChatTemplate:
         what lies between them is read as characters.
         """
         text = self.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
-        control = tokenizer.control_tokens
+        control = tokenizer.control_pattern
         if control is None:
             return tokenizer.encode([text], special=False)[0]
         firsts = sorted({token[0] for token in tokenizer.control_ids})

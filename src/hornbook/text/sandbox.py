@@ -30,7 +30,23 @@ UNITS = 20_000_000  # characters, items and calls together: a second's, beyond a
 SECONDS = 5.0  # for the machine that is so busy that a unit takes long
 PER_STEP = 100  # units for a turn of a loop or a call, beside what it reads and writes
 
-_WIDE = re.compile(r"\d{5}|\*|\{[^}]*\{")  # a field of 10,000 characters, or as wide as an argument
+# Methods and filters that can make as much as the sizes of what they are given multiplied.
+_MULTIPLYING = {
+    "batch",
+    "center",
+    "format",
+    "indent",
+    "join",
+    "ljust",
+    "round",
+    "rjust",
+    "slice",
+    "wordwrap",
+    "zfill",
+}
+# Fields of 10,000 characters, or as wide as an argument says.
+_WIDE_PERCENT = re.compile(r"%[^%a-zA-Z]*(\d{5}|\*)")
+_WIDE_BRACES = re.compile(r"\{[^}]*(\d{5}|\{)")
 
 
 class _Budget:
@@ -65,12 +81,27 @@ def _size(value: object) -> int:
     """How much work a value can make: a number's is the number itself, as in "x" * 10**9."""
     if isinstance(value, int):
         return abs(value)
-    return len(value) if isinstance(value, str | list | tuple | dict) else 1
+    if isinstance(value, list | tuple | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        return sum(1 if isinstance(part, int) else 1 + _size(part) for part in parts)
+    return len(value) if isinstance(value, str) else 1
 
 
-def _charge_arguments(*values: object) -> None:
-    """What is made of these can be as large as their sizes multiplied, and hardly larger."""
-    _charge(PER_STEP + math.prod(max(1, _size(value)) for value in values))
+def _charge_work(name: str, *values: object) -> None:
+    """Charge for a method or a filter before it makes more than can be held."""
+    texts = [value for value in values if isinstance(value, str)]
+    if name == "replace" and len(texts) == 3:
+        text, old, new = texts
+        _charge(PER_STEP + len(text) + text.count(old) * len(new))
+    elif name in _MULTIPLYING:
+        _charge(PER_STEP + math.prod(max(1, _size(value)) for value in values))
+    else:
+        _charge(PER_STEP + sum(map(len, texts)))
+
+
+def _refuse_wide(pattern: re.Pattern[str], text: object) -> None:
+    if isinstance(text, str) and pattern.search(text):
+        raise SecurityError("it writes fields of any width")
 
 
 def _measured(value: Any) -> Any:
@@ -89,19 +120,15 @@ def _measured(value: Any) -> Any:
     return value
 
 
-def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
+def _filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)  # also carries over the marks that tell jinja2 to pass a context
     def measured(*args: Any, **kwargs: Any) -> Any:
-        _charge_arguments(*args, *kwargs.values())
-        _refuse_wide_fields(*args)
+        _charge_work(name, *args, *kwargs.values())
+        if name == "format":
+            _refuse_wide(_WIDE_PERCENT, args[0])
         return _measured(function(*args, **kwargs))
 
     return measured
-
-
-def _refuse_wide_fields(*args: object) -> None:
-    if any(isinstance(a, str) and "%" in a and _WIDE.search(a) for a in args[:1]):
-        raise SecurityError("it writes fields of any width")
 
 
 @pass_context
@@ -168,8 +195,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             extensions=[_Generation, loopcontrols],
             finalize=_measured,
         )
-        self.filters = {name: _filter(f) for name, f in self.filters.items()}
-        self.filters |= {"tojson": _filter(_to_json), "_turns": _turns, "_made": _made}
+        self.filters = {name: _filter(name, f) for name, f in self.filters.items()}
+        self.filters |= {"tojson": _filter("tojson", _to_json), "_turns": _turns, "_made": _made}
         self.globals |= {"raise_exception": _raise, "strftime_now": _now, "namespace": _Namespace}
         del self.globals["lipsum"]
 
@@ -180,20 +207,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
         method = getattr(called, "__wrapped__", called)  # jinja2 wraps str.format
         held = getattr(method, "__self__", None)  # of a method: the text itself
         if isinstance(held, str):
-            _charge_arguments(held, *args, *kwargs.values())
-            if method.__name__.startswith("format") and _WIDE.search(held):
-                raise SecurityError("it writes fields of any width")
+            _charge_work(method.__name__, held, *args, *kwargs.values())
+            if method.__name__ in ("format", "format_map"):
+                _refuse_wide(_WIDE_BRACES, held)
         else:
             _charge(PER_STEP)
         return _measured(super().call(context, called, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*" and not (_is_number(left) and _is_number(right)):
-            _charge_arguments(left, right)
+            _charge(max(1, _size(left)) * max(1, _size(right)))
         if operator == "**":
             _charge(max(1, _size(left)).bit_length() * max(1, _size(right)))
-        if operator == "%":
-            _refuse_wide_fields(left)
+        if operator == "%" and isinstance(left, str):
+            _refuse_wide(_WIDE_PERCENT, left)
+            _charge(len(left) * max(1, 1 if _is_number(right) else _size(right)))
         return _measured(super().call_binop(context, operator, left, right))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -213,6 +241,8 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """jinja2's own would write "<" as "\\u003c"."""
+    if _size(indent) > 99 or _size(separators) > 99:
+        raise SecurityError("it writes JSON with gaps of any width")
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

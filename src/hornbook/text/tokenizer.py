@@ -81,7 +81,7 @@ class Tokenizer:
         return {token.content: i for i, token in added.items() if token.special and token.content}
 
     @cached_property
-    def control_tokens(self) -> re.Pattern[str] | None:
+    def control_pattern(self) -> re.Pattern[str] | None:
         """What finds special tokens in a text as `encode` does, the longest first; None: no such.
 
         Some take the spaces beside them.
