@@ -71,7 +71,7 @@ def run(table, folder, stop_after=None, **settings) -> RunSummary:
 @pytest.fixture(scope="module")
 def learnt(table, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    run(table, folder, steps=150, evaluations=2, lr=0.01, lr_embedding=0.01, warm_up=0.1)
+    run(table, folder, steps=100, evaluations=2, lr=0.01, lr_embedding=0.01, warm_up=0.1)
     return folder
 
 

@@ -98,9 +98,9 @@ def test_it_learns_to_reverse():
     for step in range(n_steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(step / 40, 1 - step / n_steps)
-        pairs = reversals(48, generator)
-        sources, targets = [np.array(s) for s, _ in pairs], [np.array([*t, END]) for _, t in pairs]
-        loss = seq2seq.loss_of(model, seq2seq.rectangles(sources, targets, start=START))
+        loss = seq2seq.loss_of(
+            model, seq2seq.collate(reversals(48, generator), start=START, end=END)
+        )
         (loss.total / loss.n_targets).backward()
         optimizer.step()
         optimizer.zero_grad()
