@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer as RustTokenizer
@@ -15,9 +16,15 @@ from tokenizers import models
 
 from hornbook import bundle
 from hornbook.cli import main, serve
+from hornbook.compare.decision import Decision
+from hornbook.compare.predictor import save_model
+from hornbook.compare.sources import Source
+from hornbook.compare.techniques.majority import Majority
+from hornbook.data.examples import Problem
 from hornbook.errors import ConfigError, HornbookError
 from hornbook.models.llama import Llama, LlamaConfig
-from hornbook.serving.listening import bind
+from hornbook.serving.app import create_app
+from hornbook.serving.listening import bind, in_thread
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.tokenizer import Tokenizer
 
@@ -110,3 +117,28 @@ def test_it_answers_until_a_signal_and_ends_well(folder):
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "POST /v1/completions 200" in errors and "secret" not in errors
+
+
+def test_a_saved_technique_classifies(tmp_path):
+    scores = np.tile(np.array([[0.7, 0.3]], np.float32), (40, 1))
+    targets = np.eye(2, dtype=bool)[[0] * 28 + [1] * 12]
+    decision = Decision.fit(scores, targets, multi_label=False, seed=0)
+    source, problem = Source("majority", "majority"), Problem(("ham", "spam"), False, {})
+    save_model(tmp_path / "mail", Majority(scores[0]), decision, source, problem)
+    served = serve.open_models([str(tmp_path / "mail")], n_slots=2, n_open=4)
+    with in_thread(create_app(served)) as url:
+        ask = {"model": "mail", "input": "buy now"}
+        (row,) = httpx.post(f"{url}/v1/classify", json=ask, timeout=30).json()["data"]
+    assert row["predicted"] == ["ham"]
+    assert [label["label"] for label in row["labels"]] == ["ham", "spam"]
+    assert sum(label["score"] for label in row["labels"]) == pytest.approx(1)
+
+
+def test_an_encoder_embeds(minilm):
+    served = serve.open_models(["minilm"], n_slots=2, n_open=4)
+    with in_thread(create_app(served)) as url:
+        ask = {"model": "minilm", "input": ["a cat", "a kitten", "tax law"]}
+        found = httpx.post(f"{url}/v1/embeddings", json=ask, timeout=60).json()
+    cat, kitten, law = (np.array(row["embedding"]) for row in found["data"])
+    assert cat @ kitten > cat @ law and cat @ cat == pytest.approx(1, abs=1e-3)
+    assert found["usage"]["prompt_tokens"] == 12
