@@ -78,6 +78,17 @@ def test_streaming_with_usage(tiny):
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
+def test_an_answer_without_chance_is_read_as_one_with_a_seed(tiny):
+    def used(**settings) -> int:
+        ask = {"model": "tiny", "prompt": "a sentence to be read", "max_tokens": 2, **settings}
+        tiny.completions.create(**ask)
+        details = tiny.completions.create(**ask).usage.prompt_tokens_details
+        return details.cached_tokens if details else 0
+
+    assert used(temperature=1.0) > 0  # what another request has read may be taken
+    assert used(temperature=0.0) == 0  # a part of a chunk is not read as the whole was
+
+
 def test_the_same_seed_writes_the_same_n_texts(tiny):
     def texts(seed: int) -> list[str]:
         found = tiny.completions.create(model="tiny", prompt="a", n=3, max_tokens=8, seed=seed)

@@ -123,7 +123,12 @@ def new_tokens(
 
 
 def sampling_of(body: Sampled, writer: Writer, *, index: int = 0) -> Sampling:
-    """The sampling of the index-th of n answers: the same seed, the same n texts."""
+    """The sampling of the index-th of n answers: the same seed, the same n texts.
+
+    Without chance no seed is needed for that, but one is set: what has a seed is computed in a way
+    that neither other requests nor what they left behind can change.
+    """
+    seed = 0 if body.seed is None and body.temperature == 0 else body.seed
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
     if bias and max(bias) >= writer.tokenizer.vocab_size:
         raise invalid(
@@ -138,7 +143,7 @@ def sampling_of(body: Sampled, writer: Writer, *, index: int = 0) -> Sampling:
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "logit_bias": bias or None,
-        "seed": None if body.seed is None else (body.seed + index) % 2**63,
+        "seed": None if seed is None else (seed + index) % 2**63,
     }
     return Sampling(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
