@@ -64,9 +64,9 @@ def test_chinese_is_compared_by_sign():
 def test_form_letters_make_one_group_in_linear_time():
     letter = " ".join(f"word{i}" for i in range(100))
     texts = [f"{letter} customer number {i}" for i in range(4000)]
-    start = time.perf_counter()
+    start = time.process_time()  # another program's share of the processor is not ours
     pairs = find_duplicates(texts)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(pairs) <= 4000 * 40
     assert len(set(groups(len(texts), pairs))) == 1
 
