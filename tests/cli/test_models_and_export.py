@@ -64,7 +64,7 @@ def test_models_are_listed_with_where_they_are(hornbook, run_folder, tmp_path):
     code, out, _ = hornbook("models", "--json")
     found = {one["name"]: one for one in json.loads(out)}
     assert code == 0
-    assert {"minilm", "smollm2-135m-instruct", "chats", "pairs", "damaged"} == found.keys()
+    assert {"minilm", "smollm2-135m-instruct", "chats", "pairs", "damaged"} <= found.keys()
     kinds = {name: one["kind"] for name, one in found.items()}
     assert kinds["minilm"] == "encoder" and kinds["smollm2-135m-instruct"] == "chat"
     assert (kinds["chats"], kinds["pairs"], kinds["damaged"]) == ("chat", "text", "damaged")

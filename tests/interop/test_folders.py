@@ -13,6 +13,7 @@ from hornbook import bundle
 from hornbook.errors import CheckpointError, UnknownNameError
 from hornbook.generation import sampling
 from hornbook.generation.generate import generate, seeded
+from hornbook.interop.catalogue import fetched
 from hornbook.interop.gguf_writer import write_gguf
 from hornbook.interop.huggingface import read_weights, write_weights
 from hornbook.models.gpt import GPT, GPTConfig
@@ -236,3 +237,17 @@ def test_a_gpt_reads_back_after_training_saves_it(tmp_path, tokenizer):
     bundle.save(tmp_path, ours, tokenizer)
     again = bundle.load(tmp_path).model.state_dict()
     assert all(torch.equal(a, again[name]) for name, a in ours.state_dict().items())
+
+
+def test_what_the_hub_gave_before_opens_offline(tmp_path, tokenizer, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HORNBOOK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HORNBOOK_OFFLINE", "1")
+    cache, commit = tmp_path / "hub" / "models--me--fetched", "0123456789abcdef" * 2 + "01234567"
+    bundle.save(cache / "snapshots" / commit, llama(n_layers=1), tokenizer)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "blobs").mkdir()
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert fetched() == {"me/fetched": cache / "snapshots" / commit}
+    assert bundle.open_model("me/fetched").model.config.n_layers == 1

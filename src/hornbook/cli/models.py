@@ -58,15 +58,17 @@ def _catalogue() -> list[Found]:
 
 
 def _cached() -> list[Found]:
-    """What was put into HORNBOOK_HOME/models and is not of the catalogue."""
+    """What was put into HORNBOOK_HOME/models, and what the hub gave."""
     from hornbook import files
-    from hornbook.interop.catalogue import CATALOGUE, model_at
+    from hornbook.interop.catalogue import CATALOGUE, fetched, model_at
 
     lines = []
     for path in sorted((files.home() / "models").glob("*")):
         name = path.name.replace("--", "/")
         if name not in CATALOGUE and (found := model_at(path)):
             lines.append(Found(name, *_described(found), str(found), str(found)))
+    for name, found in fetched().items():
+        lines.append(Found(name, *_described(found), "the hub, fetched before", str(found)))
     return lines
 
 

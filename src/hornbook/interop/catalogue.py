@@ -84,11 +84,6 @@ def find_model(name: str) -> Path:
         )
     if entry and (path := _in_package(entry)):
         return path
-    if files.offline():
-        raise UnavailableError(
-            f"the model '{name}' is not on this machine, and offline mode forbids fetching it",
-            hint=_how_to_get(name, entry, cached),
-        )
     return _from_hub(name, entry, cached)
 
 
@@ -115,21 +110,50 @@ def _in_package(entry: Entry) -> Path | None:
 
 
 def _from_hub(name: str, entry: Entry | None, cached: Path) -> Path:
+    """Fetch a model, or take what was fetched before where nothing may be."""
+    offline = files.offline()
+    why = ", and offline mode forbids fetching it" if offline else ""
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise UnavailableError(
-            f"the model '{name}' is not on this machine", hint=_how_to_get(name, entry, cached)
+            f"the model '{name}' is not on this machine{why}",
+            hint=_how_to_get(name, entry, cached),
         ) from error
     try:
-        found = snapshot_download(entry.hub if entry else name, allow_patterns=_WANTED)
+        found = snapshot_download(
+            entry.hub if entry else name,
+            cache_dir=constants.HF_HUB_CACHE,
+            allow_patterns=_WANTED,
+            local_files_only=offline,
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UnavailableError(
-            f"the model '{name}' is not on this machine and the hub did not give it: {error}",
+            f"the model '{name}' is not on this machine{why}"
+            + ("" if offline else f" and the hub did not give it: {error}"),
             hint=_how_to_get(name, entry, cached),
         ) from error
     return Path(found)
+
+
+def fetched() -> dict[str, Path]:
+    """Models of the hub that were fetched before: their names, and where they lie."""
+    try:
+        from huggingface_hub import constants, scan_cache_dir
+        from huggingface_hub.errors import CacheNotFound
+    except ImportError:
+        return {}
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return {}
+    found = {}
+    for repository in repositories:
+        newest = max(repository.revisions, key=lambda r: r.last_modified, default=None)
+        if repository.repo_type == "model" and newest and model_at(newest.snapshot_path):
+            found[repository.repo_id] = newest.snapshot_path
+    return dict(sorted(found.items()))
 
 
 def _how_to_get(name: str, entry: Entry | None, cached: Path) -> str:
