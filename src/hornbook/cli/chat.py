@@ -34,7 +34,10 @@ def command(
     ] = None,
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1: what was said is said less again.")
-    ] = 1.1,
+    ] = 1.0,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Above 0: a word is said less for each time it was in the answer.")
+    ] = 0.5,
     stop: Annotated[
         list[str] | None, typer.Option(help="End an answer before this text; may be repeated.")
     ] = None,
@@ -60,6 +63,7 @@ def command(
         top_p=top_p,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
         seed=seed,
     )
     check(sampling)
