@@ -23,6 +23,7 @@ from hornbook.nn.attention import head_width
 from hornbook.nn.layout import Layout
 from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
+from hornbook.nn.threads import Threads
 from hornbook.quantization import between
 from hornbook.quantization.products import ByteMatrix, Sums
 from hornbook.quantization.rotation import by_row, n_mixed, orthogonal, unmixing
@@ -57,6 +58,7 @@ class ByteBlocks(nn.Module):
         self.n_mixed = n_mixed(config.d_ff)
         self.layers = nn.ModuleList(layers)
         self.register_buffer("turn", turn)
+        self._threads = Threads()
         self._arrays: list[list[tuple[Sums, Any]]] = []
 
     @classmethod
@@ -107,7 +109,8 @@ class ByteBlocks(nn.Module):
             own = slice(None) if places is None else places
             angles = Rotation(rotation.cos[own], rotation.sin[own])
             if max(part.lengths) <= N_FEW:
-                stream = self._few(x[own].clone(), part, angles)
+                with self._threads.step(len(angles.cos)):
+                    stream = self._few(x[own].clone(), part, angles)
                 out[own] = by_row(stream, self.turn.T)
             else:
                 out[own] = self._many(x[own].clone(), part, angles) @ self.turn.T
