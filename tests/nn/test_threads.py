@@ -21,6 +21,7 @@ def two():
 
 @pytest.mark.parametrize("slow", [1, 2])
 def test_the_faster_number_is_kept(two, monkeypatch, slow):
+    monkeypatch.setattr(threads, "N_TRIED", 2)
     monkeypatch.setattr(threads, "N_KEPT", 6)
     choice, used = Threads(), []
     for _ in range(14):
@@ -31,7 +32,8 @@ def test_the_faster_number_is_kept(two, monkeypatch, slow):
     assert used == [2, 2, 1, 1, *[3 - slow] * 6, 2, 2, 1, 1]
 
 
-def test_another_size_begins_another_trial(two):
+def test_another_size_begins_another_trial(two, monkeypatch):
+    monkeypatch.setattr(threads, "N_TRIED", 2)
     choice, used = Threads(), []
     for size in (1, 1, 1, 8, 8, 8, 8):
         with choice.step(size):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import torch
 
-N_TRIED = 2  # steps with each number, of which the faster counts
-N_KEPT = 256  # steps until the next trial
+N_TRIED = 4  # steps with each number; their sum counts, as it is the slow ones that tell
+N_KEPT = 128  # steps until the next trial
 
 
 class Threads:
@@ -47,6 +47,6 @@ class Threads:
         finally:
             if trial:
                 seconds = time.perf_counter() - start
-                self._seconds[chosen] = min(seconds, self._seconds.get(chosen, seconds))
+                self._seconds[chosen] = self._seconds.get(chosen, 0.0) + seconds
             if chosen != n:
                 torch.set_num_threads(n)
