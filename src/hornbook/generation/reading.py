@@ -21,6 +21,8 @@ from hornbook.models.modern_gpt import ModernGPT
 from hornbook.models.ngram import NGram
 from hornbook.nn.layout import Ragged
 from hornbook.nn.slots import SlotCache
+from hornbook.nn.threads import Threads
+from hornbook.quantization.weights import is_quantized
 
 UNBOUNDED = 2**31 - 1  # the context of a model that looks a few tokens back and needs no limit
 SMALLEST = 1e-30  # a probability below is drawn as if it were this
@@ -100,6 +102,8 @@ class SlotReader:
         self.vocab_size: int = model.config.vocab_size
         self._model = model
         self._cache = SlotCache(n_slots, context_length)
+        self._quantized = is_quantized(model)
+        self._threads = Threads()
         self._device = next(model.parameters()).device
 
     def length(self, slot: int) -> int:
@@ -114,8 +118,12 @@ class SlotReader:
     def read(
         self, slots: Sequence[int], tokens: Sequence[Sequence[int]], n_wanted: Sequence[int]
     ) -> Tensor:
-        if len(slots) < self.n_slots and all(len(t) == 1 for t in tokens) and self._rows_matter:
+        single = all(len(t) == 1 for t in tokens)
+        if len(slots) < self.n_slots and single and self._rows_matter:
             return self._read_with_all(slots, tokens, n_wanted)
+        if single and self._quantized:  # whose sums are the same with any number of threads
+            with self._threads.step(len(slots)):
+                return self._read(self._cache, slots, tokens, n_wanted)
         return self._read(self._cache, slots, tokens, n_wanted)
 
     def _read_with_all(

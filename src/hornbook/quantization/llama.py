@@ -23,7 +23,6 @@ from hornbook.nn.attention import head_width
 from hornbook.nn.layout import Layout
 from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
-from hornbook.nn.threads import Threads
 from hornbook.quantization import between
 from hornbook.quantization.products import ByteMatrix, Sums
 from hornbook.quantization.rotation import by_row, n_mixed, orthogonal, unmixing
@@ -58,7 +57,7 @@ class ByteBlocks(nn.Module):
         self.n_mixed = n_mixed(config.d_ff)
         self.layers = nn.ModuleList(layers)
         self.register_buffer("turn", turn)
-        self._threads = Threads()
+        self._back: Tensor | None = None
         self._arrays: list[list[tuple[Sums, Any]]] = []
 
     @classmethod
@@ -109,9 +108,9 @@ class ByteBlocks(nn.Module):
             own = slice(None) if places is None else places
             angles = Rotation(rotation.cos[own], rotation.sin[own])
             if max(part.lengths) <= N_FEW:
-                with self._threads.step(len(angles.cos)):
-                    stream = self._few(x[own].clone(), part, angles)
-                out[own] = by_row(stream, self.turn.T)
+                if self._back is None:  # as a matrix of its own: its sums don't change with threads
+                    self._back = self.turn.T.contiguous()
+                out[own] = by_row(self._few(x[own].clone(), part, angles), self._back)
             else:
                 out[own] = self._many(x[own].clone(), part, angles) @ self.turn.T
         return out
