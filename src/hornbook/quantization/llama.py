@@ -28,7 +28,7 @@ from hornbook.quantization.products import ByteMatrix, Sums
 from hornbook.quantization.rotation import by_row, n_mixed, orthogonal, unmixing
 
 N_FEW = 16  # new tokens of a text up to which a compiled step pays
-N_LOOKS = 600  # tokens looked at, from which a second thread for that pays
+N_LOOKS = 200  # tokens looked at, from which a second thread for that pays
 
 
 class ByteLayer(nn.Module):
