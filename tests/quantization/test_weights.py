@@ -14,12 +14,20 @@ from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
 from hornbook.nn.layout import Padded, Ragged
 from hornbook.nn.slots import SlotCache
-from hornbook.quantization import between, groups, llama, weights
+from hornbook.quantization import between, groups, rotation, weights
 from hornbook.quantization.products import AsBytes, AsFloats, Reference
-from hornbook.quantization.rotation import hadamard, mix, n_mixed, orthogonal, unmixing
+from hornbook.quantization.rotation import (
+    by_row,
+    hadamard,
+    is_compiled,
+    mix,
+    n_mixed,
+    orthogonal,
+    unmixing,
+)
 
 SIZES = {"vocab_size": 300, "context_length": 160, "n_layers": 2, "d_model": 96, "d_ff": 192}
-needs_numba = pytest.mark.skipif(not llama.is_compiled(), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not is_compiled(), reason="numba is not installed")
 
 
 def build(family: str, *, tied: bool = True) -> torch.nn.Module:
@@ -123,6 +131,22 @@ def test_neighbours_and_company_change_no_bit():
     assert torch.equal(run({0: 3, 1: 30, 3: 17}, False, 1), alone)
     assert torch.equal(run({0: 25}, True, 1), alone)
     assert torch.equal(run({}, False, 4), alone)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
+def test_neither_threads_nor_company_change_a_turned_row(compiled, monkeypatch):
+    monkeypatch.setattr(rotation, "is_compiled", lambda: compiled)
+    x, turn = torch.randn(9, 576), orthogonal(576)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            found += [by_row(x[:1], turn), by_row(x, turn)[:1]]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(row, found[0]) for row in found)
+    torch.testing.assert_close(found[0], x[:1] @ turn, rtol=1e-4, atol=1e-4)
 
 
 @needs_numba

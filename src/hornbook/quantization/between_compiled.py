@@ -49,6 +49,17 @@ def _to_bytes(z, x8):
 
 
 @_serial
+def turned(x: Array, turn: Array, out: Array) -> None:
+    """out = x @ turn, a row's sums in one order whatever is beside it."""
+    out[:] = float32(0)
+    for i in range(turn.shape[0]):
+        for t in range(x.shape[0]):
+            factor = x[t, i]
+            for j in range(turn.shape[1]):
+                out[t, j] += factor * turn[i, j]
+
+
+@_serial
 def norm(x: Array, epsilon: float, x8: Array, steps: Array) -> None:
     """`between.norm`; writes x8 and steps."""
     for t in range(x.shape[0]):

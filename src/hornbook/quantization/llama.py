@@ -11,8 +11,6 @@ tokens go depends on how many it has itself, so that its neighbours change no bi
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -25,7 +23,13 @@ from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
 from hornbook.quantization import between
 from hornbook.quantization.products import ByteMatrix, Sums
-from hornbook.quantization.rotation import by_row, n_mixed, orthogonal, unmixing
+from hornbook.quantization.rotation import (
+    by_row,
+    is_compiled,
+    n_mixed,
+    orthogonal,
+    unmixing,
+)
 
 N_FEW = 16  # new tokens of a text up to which a compiled step pays
 N_LOOKS = 200  # tokens looked at, from which a second thread for that pays
@@ -108,7 +112,7 @@ class ByteBlocks(nn.Module):
             own = slice(None) if places is None else places
             angles = Rotation(rotation.cos[own], rotation.sin[own])
             if max(part.lengths) <= N_FEW:
-                if self._back is None:  # as a matrix of its own: its sums don't change with threads
+                if self._back is None:
                     self._back = self.turn.T.contiguous()
                 out[own] = by_row(self._few(x[own].clone(), part, angles), self._back)
             else:
@@ -188,9 +192,3 @@ class ByteBlocks(nn.Module):
                 matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
                 self._arrays.append([(m.sums, m.scales.numpy()) for m in matrices])
         return self._arrays
-
-
-@lru_cache(maxsize=1)
-def is_compiled() -> bool:
-    """Whether numba is installed."""
-    return find_spec("numba") is not None

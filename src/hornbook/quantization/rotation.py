@@ -8,6 +8,9 @@ all, and the turn is undone in the next matrix, once and for all: the model comp
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -22,12 +25,27 @@ def orthogonal(size: int) -> Tensor:
     return torch.linalg.qr(noise)[0].float()
 
 
+@lru_cache(maxsize=1)
+def is_compiled() -> bool:
+    """Whether numba is installed."""
+    return find_spec("numba") is not None
+
+
 def by_row(x: Tensor, turn: Tensor) -> Tensor:
-    """x @ turn, (T, E), a row at a time where there are few: a library multiplies one row otherwise
-    than eight, and rounds otherwise, and a row is not to change with its neighbours."""
+    """x @ turn, (T, E), each row's sums in one order where there are few rows.
+
+    A library multiplies one row otherwise than eight, and with one thread otherwise than with two,
+    and rounds otherwise: a row is to change neither with its neighbours nor with the threads.
+    """
     if len(x) > N_BY_ROW:
         return x @ turn
-    return torch.stack([row.clone() @ turn for row in x])  # clone: also memory lies alike
+    if not is_compiled() or x.device.type != "cpu":
+        return torch.stack([(row.unsqueeze(1) * turn).sum(0) for row in x])
+    from hornbook.quantization import between_compiled as compiled
+
+    out = torch.empty(len(x), turn.shape[1])
+    compiled.turned(x.contiguous().numpy(), turn.numpy(), out.numpy())
+    return out
 
 
 def n_mixed(size: int) -> int:
