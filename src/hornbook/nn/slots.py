@@ -11,11 +11,11 @@ of it: it gets one more layout. Causal models only.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -116,9 +116,10 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
     with torch.inference_mode(False):  # else nobody outside of inference mode could add to it
         if like.device.type != "cpu":
             return torch.zeros(*shape, dtype=like.dtype, device=like.device)
-        # The system gives pages of zeros when they are first written: room costs nothing.
-        n_bytes = math.prod(shape) * like.element_size()
-        return torch.from_numpy(np.zeros(n_bytes, np.uint8)).view(like.dtype).view(shape)
+        # The system gives pages of zeros when they are first written: room costs nothing. Small
+        # pages, which numpy wouldn't take: a token would cost megabytes in each layer.
+        pages = mmap.mmap(-1, math.prod(shape) * like.element_size())
+        return torch.frombuffer(pages, dtype=like.dtype).view(shape)
 
 
 class Reading(Ragged):
