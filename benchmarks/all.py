@@ -19,6 +19,8 @@ CLAIMS = (
     "plan",
     "encoding",
     "finetuning",
+    "generation",
+    "generation_memory",
     "server",
 )
 
