@@ -22,7 +22,7 @@ chat: $(VENV)/.smollm2 ## talk with a model of 135M parameters (ARGS="--system '
 	@$(BIN)/hornbook chat $(ARGS)
 
 test: $(VENV)/.test ## run the tests (ARGS="-k tables")
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/.bench ## the claims, each beside its peer: about an hour (ARGS="language_model gpt_step")
 	@$(BIN)/python benchmarks/all.py $(ARGS)
