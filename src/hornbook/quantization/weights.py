@@ -11,7 +11,7 @@ embedding and the head, which decide most, have 8 bits, as in llama.cpp's own fi
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from hornbook.quantization.llama import ByteBlocks
 from hornbook.quantization.products import ByteMatrix
 from hornbook.quantization.rotation import by_row
 
-Bits = Literal[8, 4]
 GROUP = 32
 _KEPT = "_float_parts"  # where a model keeps what was taken out, by name
 
