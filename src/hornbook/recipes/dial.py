@@ -51,6 +51,7 @@ class Asked(Settings):
     decay: Decay = "linear"
     clip: float = Field(1.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # of a seq2seq's targets, while it learns
     positions: Literal["rotary", "alibi"] | None = None  # of a modern-bert
     counting: bool = False  # the network stands on n-gram counts of the training text
     cross_documents: bool = False
@@ -69,8 +70,14 @@ class Asked(Settings):
             raise ValueError(f"{' and '.join(given)} both say how long to train; give one")
         if self.counting and self.family != "gpt":
             raise ValueError(f"counting is for the family 'gpt', not '{self.family}'")
-        if (self.source or self.target) and self.family != "seq2seq":
-            raise ValueError(f"source and target are for the family 'seq2seq', not '{self.family}'")
+        for_pairs = {
+            "source and target are": self.source or self.target,
+            "label_smoothing is": self.label_smoothing,
+        }
+        if self.family != "seq2seq":
+            for what, value in for_pairs.items():
+                if value:
+                    raise ValueError(f"{what} for the family 'seq2seq', not '{self.family}'")
         return self
 
 

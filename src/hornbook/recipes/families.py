@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,15 @@ class Objective:
 
     collate: (tokens, targets, places) -> a batch; tokens and targets (B, T), places (B,) where each
     row begins in the training text, None for other text. Of pairs: (sources, targets) -> a batch,
-    each a list of B rows of tokens. writes: it can write a text.
+    each a list of B rows of tokens. training_loss: what is made small while it learns, where that
+    is not the loss itself. writes: it can write a text.
     """
 
     model: nn.Module
     collate: Callable[..., Any]
     loss_of: Callable[[nn.Module, Any], LossSum]
     writes: bool = True
+    training_loss: Callable[[nn.Module, Any], LossSum] | None = None
 
     @property
     def saved(self) -> nn.Module:
@@ -80,7 +83,7 @@ def build(settings: Resolved, prepared: Prepared, device: str) -> Objective:
     if settings.family in ENCODERS:
         return hidden_tokens(trunk, prepared.tokenizer, settings, device)
     if settings.family == "seq2seq":
-        return translation(trunk, prepared.tokenizer, device)
+        return translation(trunk, prepared.tokenizer, device, smoothing=settings.label_smoothing)
     return next_token(trunk, device)
 
 
@@ -181,7 +184,9 @@ def hidden_tokens(trunk: Any, tokenizer: Tokenizer, settings: Resolved, device: 
     return Objective(MaskedLM(trunk).to(device), collate, masked_lm.loss_of, writes=False)
 
 
-def translation(trunk: Any, tokenizer: Tokenizer, device: str) -> Objective:
+def translation(
+    trunk: Any, tokenizer: Tokenizer, device: str, *, smoothing: float = 0.0
+) -> Objective:
     """An encoder-decoder and what is written from each source (Vaswani et al. 2017)."""
     start, end = seq2seq.bounds(tokenizer)
 
@@ -191,7 +196,12 @@ def translation(trunk: Any, tokenizer: Tokenizer, device: str) -> Objective:
             return seq2seq.collate(pairs, start=start, end=end)
         return seq2seq.rectangles(sources, targets, start=start, device=device)
 
-    return Objective(seq2seq.Seq2Seq(trunk), collate, seq2seq.loss_of)
+    return Objective(
+        seq2seq.Seq2Seq(trunk),
+        collate,
+        seq2seq.loss_of,
+        training_loss=partial(seq2seq.smoothed_loss_of, smoothing=smoothing) if smoothing else None,
+    )
 
 
 def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved) -> AnyOptimizer:

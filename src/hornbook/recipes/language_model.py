@@ -125,7 +125,7 @@ class Training:
         clock = Clock(n_steps=self.n_steps(), seconds=settings.time, spent=progress.seconds)
         for step in train_steps(
             self.spread,
-            self.objective.loss_of,
+            self.objective.training_loss or self.objective.loss_of,
             self.reading.steps(),
             self.optimizer,
             SCHEDULES[settings.decay](settings.warm_up),
