@@ -34,7 +34,8 @@ class Bundle:
     """A model with the tokenizer it was trained with.
 
     family: its name in config.json. template: how it reads a conversation; None where it was never
-    taught to. name: what a user called it. stop_tokens: those that end a text or an answer.
+    taught to. name: what a user called it. stop_tokens: those that end a text or an answer. path:
+    the folder or the file it was opened from.
     """
 
     model: Any
@@ -43,6 +44,7 @@ class Bundle:
     template: ChatTemplate | None = None
     name: str = ""
     stop_tokens: frozenset[int] = frozenset()
+    path: Path | None = None
 
 
 def save(
@@ -125,6 +127,7 @@ def load(path: Path) -> Bundle:
         template=read_template(inside),
         name=path.name,
         stop_tokens=read_ends(inside, tokenizer) | known_ends(tokenizer),
+        path=inside,
     )
 
 
@@ -139,4 +142,5 @@ def _from_gguf(path: Path) -> Bundle:
         template=found.template,
         name=path.stem,
         stop_tokens=found.ends | known_ends(found.tokenizer),
+        path=path,
     )

@@ -23,6 +23,7 @@ from hornbook.interop.names import (
     bert,
     bigram,
     gpt2,
+    heads,
     llama,
     marian,
     modernbert,
@@ -56,6 +57,7 @@ FAMILIES: tuple[Family, ...] = (
     modernbert.MASKED_LM,
     modernbert.ENCODER,
     *modernbert.ALIBI,
+    *heads.FAMILIES,
 )
 # What a model is on the outside -> its family. A trunk with heads is told by its trunk.
 _KINDS: dict[tuple[type, type | None], Family] = {
@@ -69,6 +71,7 @@ _KINDS: dict[tuple[type, type | None], Family] = {
     (MaskedLM, Bert): bert.MASKED_LM,
     (MaskedLM, ModernBert): modernbert.MASKED_LM,
     (BertPretraining, Bert): bert.PRETRAINING,
+    **heads.KINDS,
 }
 
 
@@ -145,9 +148,9 @@ def _check_sizes(config: Any, weights: Mapping[str, Tensor], source: Path) -> No
 def save_model(folder: Path, model: Any, *, numbers: torch.dtype | None = None) -> None:
     """Write config.json and model.safetensors as transformers reads them.
 
-    model: a decoder, an encoder, `MaskedLM` or `BertPretraining` around one, or the
-    encoder-decoder. numbers: the format to keep them in; the model's own when None. Raises
-    ConfigError for anything else.
+    model: a decoder, an encoder, `MaskedLM` or `BertPretraining` around one, a head of
+    `models.heads` on a trunk, or the encoder-decoder. numbers: the format to keep them in; the
+    model's own when None. Raises ConfigError for anything else.
     """
     config, weights = as_theirs(model)
     if numbers is not None:
@@ -187,6 +190,21 @@ def load_bert(folder: Path) -> tuple[Bert, dict[str, Tensor]]:
     weights = read_folder(folder)
     model = _filled(bert.ENCODER, folder, weights)
     return model, {name: t for name, t in bert.bare(weights).items() if bert.beside(name)}
+
+
+def pooler_in(folder: Path) -> dict[str, Tensor]:
+    """A BERT folder's pooler, named as `models.bert.Pooler` has it; {} where there is none.
+
+    A bare encoder is opened without it; a head for whole texts begins with it, as in transformers.
+    """
+    if _config(folder).get("model_type") != "bert":
+        return {}
+    weights = bert.bare(read_folder(folder))
+    return {
+        name.removeprefix("pooler."): tensor
+        for name, tensor in weights.items()
+        if name.startswith("pooler.")
+    }
 
 
 def save_bert(folder: Path, model: Bert, extras: Mapping[str, Tensor] | None = None) -> None:

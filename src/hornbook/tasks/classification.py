@@ -22,11 +22,13 @@ class Batch:
     """Documents end to end. targets: (N,) class ids or (N, L) of 0 and 1, or None.
 
     inputs: token ids (T,), or hidden states (T, E) where a frozen lower part has already run.
+    segments: (T,) 0 or 1, of pairs of texts.
     """
 
     inputs: Tensor
     layout: Ragged
     targets: Tensor | None = None
+    segments: Tensor | None = None
 
 
 def collate(
