@@ -1,0 +1,1 @@
+"""Preferences: which of two answers is better. Losses as functions of numbers; tasks on them."""
