@@ -9,7 +9,7 @@ Letters in shapes: N documents, S systems, K repeats, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,15 +30,20 @@ def bootstrap_micro_f1(
     n_documents = counts[0].shape[1]
     flat = np.concatenate([np.moveaxis(c, 1, 0).reshape(n_documents, -1) for c in counts], axis=1)
     flat = flat.astype(np.float32)  # counts of a few thousand documents: exact below 2**24
-    rng = np.random.default_rng(seed)
-    sums = np.empty((resamples, flat.shape[1]), dtype=np.float64)
-    step = max(1, _CHUNK // n_documents)
-    for start in range(0, resamples, step):
-        weights = _weights(rng, min(step, resamples - start), n_documents)
-        sums[start : start + len(weights)] = weights @ flat
+    drawn = draws(n_documents, resamples=resamples, seed=seed)
+    sums = np.concatenate([weights @ flat for weights in drawn]).astype(np.float64)
     f1 = f1_of_counts(sums.reshape(resamples, -1, 3))  # (R, sum of K)
     ends = np.cumsum([len(c) for c in counts])[:-1]
     return np.stack([part.mean(1) for part in np.split(f1, ends, axis=1)], axis=1)
+
+
+def draws(n_documents: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each of `resamples` draws holds each document, in parts: (rows, N) float32, each
+    row summing to N. The same seed draws the same."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // n_documents)
+    for start in range(0, resamples, step):
+        yield _weights(rng, min(step, resamples - start), n_documents)
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:

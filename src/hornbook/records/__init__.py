@@ -4,6 +4,13 @@ Frozen pydantic models, so that every file made from them can be read back and c
 seconds unless the name says `_ms`; sizes are bytes; energy is kilowatt-hours; scores lie in 0..1.
 """
 
+from hornbook.records.assessment import (
+    AssessmentRecord,
+    ComparisonRecord,
+    DifferenceRecord,
+    MetricRecord,
+    Part,
+)
 from hornbook.records.base import (
     EnergySource,
     Environment,
@@ -45,12 +52,15 @@ from hornbook.records.training import (
 )
 
 __all__ = [
+    "AssessmentRecord",
     "Audit",
     "ClusterRecord",
+    "ComparisonRecord",
     "Confusion",
     "CorpusRecord",
     "CurveReading",
     "DatasetInfo",
+    "DifferenceRecord",
     "Duplicate",
     "EnergySource",
     "Environment",
@@ -63,7 +73,9 @@ __all__ = [
     "LabelScore",
     "LeaderboardRow",
     "MemoryRecord",
+    "MetricRecord",
     "Metrics",
+    "Part",
     "Pattern",
     "PlanCheck",
     "PlanRecord",
