@@ -16,7 +16,6 @@ from tokenizers import models
 
 from hornbook import bundle
 from hornbook.cli import main, serve
-from hornbook.compare.decision import Decision
 from hornbook.compare.predictor import save_model
 from hornbook.compare.sources import Source
 from hornbook.compare.techniques.majority import Majority
@@ -25,6 +24,7 @@ from hornbook.errors import ConfigError, HornbookError
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.serving.app import create_app
 from hornbook.serving.listening import bind, in_thread
+from hornbook.tasks.decision import Decision
 from hornbook.text.byte_level import ALPHABET, byte_level
 from hornbook.text.tokenizer import Tokenizer
 

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hornbook.compare import linear_search
-from hornbook.compare.decision import Decision
 from hornbook.compare.predictor import Predictor, save_model
 from hornbook.compare.sources import Source
 from hornbook.compare.technique import Budget, Context, HeldOut, Member, Technique
@@ -25,6 +24,7 @@ from hornbook.compare.techniques.tfidf_svm import TfidfSvm
 from hornbook.compare.tfidf import Block, Tfidf, count, inverse_frequencies, normalize, weigh
 from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, CheckpointError, DataError
+from hornbook.tasks.decision import Decision
 
 LABELS = ("grain", "money", "oil", "ship")
 WORDS = {

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from hornbook.compare.decision import Decision
 from hornbook.compare.technique import Budget, Context, HeldOut, Technique
 from hornbook.compare.techniques import TECHNIQUES
 from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, CheckpointError
+from hornbook.tasks.decision import Decision
 
 TOPICS = {
     "cooking": ["soup", "bread", "oven", "recipe", "garlic", "butter", "kitchen", "salt"],

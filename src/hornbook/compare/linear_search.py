@@ -8,13 +8,13 @@ from time import monotonic
 
 import numpy as np
 
-from hornbook.compare.decision import Decision
-from hornbook.compare.folds import deal_folds
 from hornbook.compare.linear import LinearModel, MakeEstimator, fit_one_vs_rest, linear_scores
 from hornbook.compare.technique import Context, HeldOut
 from hornbook.compare.tfidf import Block, Counted, Tfidf, count, inverse_frequencies, weigh
 from hornbook.data.examples import Labelled
 from hornbook.errors import BudgetError, DataError
+from hornbook.tasks.decision import Decision
+from hornbook.tasks.folds import deal_folds
 
 N_FOLDS = 3
 SAFE = 0.8  # of what is left of the budget: so much is planned for

@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import ValidationError
 
 import hornbook
-from hornbook.compare.decision import Decision
 from hornbook.compare.sources import Source
 from hornbook.compare.technique import Technique
 from hornbook.compare.techniques import TECHNIQUES
@@ -23,6 +22,7 @@ from hornbook.errors import CheckpointError, ConfigError, DataError, HornbookErr
 from hornbook.files import atomic_folder, write_text
 from hornbook.records import Record
 from hornbook.runs import write_record
+from hornbook.tasks.decision import Decision
 
 
 class SavedTechnique(Record):

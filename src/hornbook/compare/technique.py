@@ -1,7 +1,7 @@
 """What a technique is: the one interface behind which TF-IDF and a transformer look alike.
 
 A technique learns from labelled documents within a budget of wall-clock seconds and gives each
-document a score per label. It never decides: turning scores into labels is `compare.decision`'s
+document a score per label. It never decides: turning scores into labels is `tasks.decision`'s
 work, the same for all. It never sees a test label: the process it runs in is not given them.
 
 Letters in shapes: N documents, L labels.

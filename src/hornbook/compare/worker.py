@@ -23,7 +23,6 @@ from typing import TextIO
 import numpy as np
 
 from hornbook.compare.cost import cpu_seconds, latencies
-from hornbook.compare.decision import Decision
 from hornbook.compare.layout import RunPaths, StudyFolder, read_arrays, write_arrays
 from hornbook.compare.predictor import Predictor, checked_scores, save_model
 from hornbook.compare.sources import Source, resolve, source_of
@@ -31,6 +30,7 @@ from hornbook.compare.technique import Budget, Context, HeldOut, Member
 from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, HornbookError, TrainingError
 from hornbook.files import folder_size
+from hornbook.tasks.decision import Decision
 from hornbook.training.memory import peak_bytes
 
 SAMPLE = 200  # test texts that a mixture is timed on

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from hornbook import files
-from hornbook.compare.decision import Decision
 from hornbook.compare.encoding import encode_within, load_encoder, save_encoder
 from hornbook.compare.parts import read_settings
 from hornbook.compare.technique import Context, HeldOut
@@ -18,6 +17,7 @@ from hornbook.data.examples import Document, Labelled
 from hornbook.embeddings.encoder import TextEncoder
 from hornbook.errors import CheckpointError
 from hornbook.interop.huggingface import read_weights, write_weights
+from hornbook.tasks.decision import Decision
 
 NEIGHBOURS = (5, 10, 20, 40)
 TEMPERATURE = 0.05  # a neighbour .05 less similar has 1/e of the vote

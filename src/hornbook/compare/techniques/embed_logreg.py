@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hornbook.compare.decision import Decision
 from hornbook.compare.encoding import encode_within, load_encoder, save_encoder
-from hornbook.compare.folds import deal_folds
 from hornbook.compare.technique import Context, HeldOut
 from hornbook.data.examples import Document, Labelled
 from hornbook.embeddings.encoder import TextEncoder
 from hornbook.interop.huggingface import read_weights, write_weights
 from hornbook.tasks.classification import class_targets
+from hornbook.tasks.decision import Decision
+from hornbook.tasks.folds import deal_folds
 from hornbook.tasks.probe import fit_probe, folded, standardize
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3)

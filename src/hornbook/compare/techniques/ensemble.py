@@ -20,13 +20,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit
 
-from hornbook.compare.decision import Decision
-from hornbook.compare.folds import deal_folds
 from hornbook.compare.predictor import Predictor
 from hornbook.compare.technique import Context, HeldOut, Member
 from hornbook.compare.techniques import TECHNIQUES
 from hornbook.data.examples import Document, Labelled
 from hornbook.errors import CheckpointError, DataError
+from hornbook.tasks.decision import Decision
+from hornbook.tasks.folds import deal_folds
 
 PULLS = (0.003, 0.03, 0.3)  # towards equal weights, per row
 NEGLIGIBLE = 0.03  # a member with less of the total weight is not worth its time

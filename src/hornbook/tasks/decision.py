@@ -1,4 +1,4 @@
-"""From scores to labels, the same way for every technique, learnt on held-out scores alone.
+"""From scores to labels, the same way whoever gave them, learnt on held-out scores alone.
 
 Single-label: the most probable label. Multi-label: each label whose calibrated probability reaches
 a threshold. How much labels share of their calibration and of their thresholds, and whether every
@@ -17,10 +17,10 @@ from itertools import product
 import numpy as np
 from scipy.special import expit, logit
 
-from hornbook.compare.calibration import Calibration, fit_logistic, fit_softmax
-from hornbook.compare.folds import deal_folds
-from hornbook.compare.thresholds import expected_f1_thresholds, global_threshold
 from hornbook.errors import CheckpointError, DataError, TrainingError
+from hornbook.tasks.calibration import Calibration, fit_logistic, fit_softmax
+from hornbook.tasks.folds import deal_folds
+from hornbook.tasks.thresholds import expected_f1_thresholds, global_threshold
 
 N_FOLDS = 5
 HIGHEST_PRICE = 0.003  # of micro-F1, for more macro-F1
@@ -157,7 +157,7 @@ class Decision:
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the saved decision cannot be read: {error!r}",
-                hint="decision.json is written by Decision.to_json; fit the technique again.",
+                hint="decision.json is written by Decision.to_json; fit it again.",
             ) from error
 
 
@@ -264,5 +264,5 @@ def _check_finite(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         raise TrainingError(
             f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite numbers",
-            hint="The technique's model has diverged; a smaller learning rate may help.",
+            hint="The model has diverged; a smaller learning rate may help.",
         )

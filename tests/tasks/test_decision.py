@@ -7,11 +7,11 @@ import inspect
 import numpy as np
 import pytest
 
-from hornbook.compare.calibration import fit_logistic
-from hornbook.compare.decision import Decision
-from hornbook.compare.folds import deal_folds
-from hornbook.compare.thresholds import expected_f1_thresholds, global_threshold
 from hornbook.errors import CheckpointError, DataError, TrainingError
+from hornbook.tasks.calibration import fit_logistic
+from hornbook.tasks.decision import Decision
+from hornbook.tasks.folds import deal_folds
+from hornbook.tasks.thresholds import expected_f1_thresholds, global_threshold
 
 
 def micro_f1(predicted: np.ndarray, targets: np.ndarray) -> float:
