@@ -24,7 +24,7 @@ def bert():
 def _train_a_little(model) -> None:
     with torch.no_grad():
         for layer in lora.adapters(model).values():
-            layer.b.normal_(std=0.1)
+            layer.change.b.normal_(std=0.1)
 
 
 @torch.no_grad()
