@@ -1,4 +1,10 @@
-"""Language modelling: guess the next token (Radford et al. 2019, section 2, equation 1)."""
+"""Language modelling: guess the next token (Radford et al. 2019, section 2, equation 1).
+
+Of all tokens (`NextTokenBatch`), or of those marked as to be learnt, such as an assistant's answers
+(`MarkedBatch`): then the head reads only the places that are followed by one. With a vocabulary of
+49,152 a token's logits and their gradients are as many numbers as ten layers of a small model keep
+of it, and a prompt's are for nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hornbook.nn.layout import Layout, Ragged
 from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
@@ -61,3 +70,76 @@ class LanguageModel(nn.Module):
 def loss_of(model: nn.Module, batch: NextTokenBatch) -> LossSum:
     """Cross-entropy over all tokens that have a next one, in nats."""
     return cross_entropy_sum(model(batch), batch.targets)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text as token ids (T,), and which of them are to be guessed (T,); never the first."""
+
+    tokens: np.ndarray
+    learnt: np.ndarray
+
+
+@dataclass(frozen=True)
+class MarkedBatch:
+    """Texts end to end, of which some tokens are to be guessed.
+
+    tokens: (T,). places: (P,), where the model stands when it guesses; targets: (P,), the token
+    that comes after each. owners: (P,), of which text, by its number among those laid.
+    """
+
+    tokens: Tensor
+    layout: Ragged
+    places: Tensor
+    targets: Tensor
+    owners: Tensor
+
+
+def lay(texts: Sequence[Marked], device: torch.device | str = "cpu") -> MarkedBatch:
+    """Lay marked texts end to end, longest first. Attention and targets stay within each."""
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].tokens))
+    lengths = [len(texts[i].tokens) for i in order]
+    tokens = np.concatenate([texts[i].tokens for i in order])
+    guessed = np.flatnonzero(np.concatenate([texts[i].learnt for i in order]))
+    owners = np.repeat(order, lengths)[guessed]
+    rows = (
+        torch.as_tensor(x.astype(np.int64)) for x in (tokens, guessed - 1, tokens[guessed], owners)
+    )
+    tokens_, places, targets, owners_ = (row.to(device) for row in rows)
+    return MarkedBatch(tokens_, Ragged(lengths, device), places, targets, owners_)
+
+
+def token_log_probs(
+    model: Any,
+    tokens: Tensor,
+    layout: Layout,
+    places: Tensor,
+    targets: Tensor,
+    *,
+    most: int = 2**24,
+) -> Tensor:
+    """The log-probability, in nats, of each target (P,) at its place (P,) among the tokens: (P,).
+
+    model: a `Decoder`, or what spreads one over processes. Logits are made at `places` alone, at
+    most `most` of them at once (64 MB); where that takes several rounds, each is computed again on
+    the way back instead of being kept.
+    """
+    hidden = model(tokens, layout).flatten(0, -2).index_select(0, places)
+    head = getattr(model, "module", model).logits
+
+    def log_probs(hidden: Tensor, targets: Tensor) -> Tensor:
+        return -F.cross_entropy(head(hidden).float(), targets, reduction="none")
+
+    n_rows = max(1, most // getattr(model, "module", model).config.vocab_size)
+    if len(places) <= n_rows:
+        return log_probs(hidden, targets)
+    rounds = zip(hidden.split(n_rows), targets.split(n_rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([log_probs(*part) for part in rounds])
+    return torch.cat([checkpoint(log_probs, *part, use_reentrant=False) for part in rounds])
+
+
+def marked_loss(model: nn.Module, batch: MarkedBatch) -> LossSum:
+    """Cross-entropy over the tokens that are to be guessed, in nats."""
+    found = token_log_probs(model, batch.tokens, batch.layout, batch.places, batch.targets)
+    return LossSum(-found.sum(), len(batch.targets))
