@@ -122,6 +122,8 @@ class EvaluationRecord(Record):
     sample of the training text, or averaged over recent steps where that was not measured.
 
     final: of the model that was kept, on the whole validation text, after those on a sample of it.
+    metrics: the task's own, where a model is adapted; score: what the best is chosen by, lower is
+    better, the loss when None.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -133,6 +135,8 @@ class EvaluationRecord(Record):
     bits_per_byte: Finite = None  # of the validation text
     sample: str = ""
     final: bool = False
+    metrics: dict[str, Finite] = Field(default_factory=dict)
+    score: Finite = None
 
 
 class Metrics(Record):

@@ -129,6 +129,7 @@ class Trackers:
 
     def _log(self, part: str, record: StepRecord | EvaluationRecord) -> None:
         numbers = record.model_dump(exclude={"kind", "step", "sample"}, exclude_none=True)
+        numbers |= numbers.pop("metrics", {})
         values = {
             f"{part}/{name.removeprefix('validation_')}": float(value)
             for name, value in numbers.items()

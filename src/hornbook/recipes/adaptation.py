@@ -1,0 +1,469 @@
+"""Adapt a model to any task: the loop, its checkpoints, the best kept; and the way back from disk.
+
+    progress = adapt(model, task, items, validation, settings, folder, listener)
+    opened = open_task(run)        # bundle, model, task
+
+What a task is, `tasks.task` says; nothing here knows one. A run begun in a folder goes on from the
+checkpoint that lies there, with the same bits as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hornbook import bundle as bundles
+from hornbook import files
+from hornbook.data.item_batches import ItemBatches
+from hornbook.errors import CheckpointError, TrainingError
+from hornbook.nn.losses import LossSum
+from hornbook.nn.precision import Precision, choose_precision
+from hornbook.recipes.adaptation_settings import AdaptSettings, decided
+from hornbook.recipes.kinds import KINDS
+from hornbook.recipes.language_model import SCHEDULES
+from hornbook.records import EvaluationRecord, RunStatus, StepRecord
+from hornbook.tasks.task import Task
+from hornbook.training.accelerator import make_accelerator, spread, start_trackers
+from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
+from hornbook.training.listeners import All, Listener, Trackers
+from hornbook.training.loop import Step, train_steps
+from hornbook.training.memory import return_freed_memory
+from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups
+from hornbook.training.recomputation import recomputed
+from hornbook.training.rows import by_rows
+from hornbook.training.schedules import Clock
+
+Validation = Callable[[], EvaluationRecord]
+
+
+@dataclass
+class AdaptProgress:
+    """Where a run stands; all but `status` is kept in its checkpoints. Scores: lower is better."""
+
+    step: int = 0  # steps taken
+    tokens: int = 0
+    seconds: float = 0.0
+    recent_loss: float = 0.0  # of about the last 10 steps, nats a target
+    last_score: float | None = None  # of the last evaluation
+    best_score: float | None = None
+    best_step: int | None = None
+    n_worse: int = 0  # evaluations since the best
+    n_evaluations: int = 0  # passed or made, of those that the settings ask for
+    evaluated_at: int | None = None  # step
+    status: RunStatus = "finished"
+
+
+def adapt(
+    model: nn.Module,
+    task: Task,
+    train_items: Sequence[Any],
+    validation: Validation | None,
+    settings: AdaptSettings,
+    folder: Path,
+    listener: Listener,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> AdaptProgress:
+    """Train the trainable weights of `model` until steps, epochs, time or patience are up.
+
+    The model ends with its last weights; `take_best` puts those of the best evaluation there.
+    validation: evaluates the model; called before the first step, on the way and at the end; step
+    and times of what it gives are filled in here. folder: checkpoints/ is kept in it. stop: asked
+    after each step. Raises TrainingError when a loss is not finite: the weights of the last good
+    step are then in a checkpoint, and the batch in folder/refused.
+    """
+    return Adaptation(model, task, train_items, validation, settings, folder).run(listener, stop)
+
+
+class Adaptation:
+    """One run over one model and one task, ready at its start or at its last checkpoint."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        train_items: Sequence[Any],
+        validation: Validation | None,
+        settings: AdaptSettings,
+        folder: Path,
+    ) -> None:
+        self.model, self.task, self.items, self.validation = model, task, train_items, validation
+        self.settings = decided(settings, d_model=width(model)).settings
+        self.folder = folder
+        self.accelerator = make_accelerator(
+            chosen_precision(settings),
+            seed=settings.seed,
+            trackers=settings.trackers,
+            folder=folder,
+        )
+        self.device = self.accelerator.device.type
+        self.batches = ItemBatches(
+            [task.length(item) for item in train_items],
+            tokens_per_batch=settings.tokens_per_step,
+            items_per_batch=settings.examples_per_step,
+            seed=settings.seed,
+            n_parts=settings.micro_batches,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        self.spread = spread(_WithLoss(model, task), self.accelerator)
+        self.optimizer = make_optimizer(model, self.settings)
+        self.progress = AdaptProgress()
+        self.skipped: tuple[str, ...] = ()  # a sentence for each damaged checkpoint passed over
+        self._drawn: list[list[int]] = []
+        self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
+        if begin := getattr(task, "begin", None):  # with the base's weights, also when resumed
+            begin(model, train_items, device=self.device, progress=None)
+        self._base = _fingerprint(model)
+        self._resume()
+
+    @property
+    def n_steps(self) -> int | None:
+        """The length of the run in steps, where it is not sized by time."""
+        if self.settings.epochs is None:
+            return self.settings.steps
+        return max(1, round(self.settings.epochs * self.batches.n_batches))
+
+    def run(self, listener: Listener, stop: Callable[[], bool] = lambda: False) -> AdaptProgress:
+        """As `adapt` says."""
+        settings = self.settings
+        plain = {n: v for n, v in settings.model_dump().items() if not isinstance(v, dict | tuple)}
+        start_trackers(self.accelerator, self.folder.name, plain)
+        if settings.trackers:
+            listener = All([listener, Trackers(self.accelerator)])
+        rows: AbstractContextManager[Any] = nullcontext()
+        if self.accelerator.num_processes == 1:
+            rows = by_rows(self.model)
+        saving: AbstractContextManager[Any] = nullcontext()
+        if settings.gradient_checkpointing:
+            return_freed_memory()
+            saving = recomputed(self.model)
+        with rows, saving:
+            self.progress.status = self._run(listener, stop)
+        self.accelerator.end_training()
+        self.model.eval()
+        return self.progress
+
+    def _run(self, listener: Listener, stop: Callable[[], bool]) -> RunStatus:
+        settings, progress = self.settings, self.progress
+        began = time.monotonic() - progress.seconds
+        if progress.evaluated_at is None and progress.step == 0:
+            self._look(listener)
+        clock = Clock(n_steps=self.n_steps, seconds=settings.time, spent=progress.seconds)
+        for step in train_steps(
+            self.spread,
+            _loss_of,
+            self._steps(),
+            self.optimizer,
+            SCHEDULES[settings.decay](settings.warm_up),
+            clock,
+            self.accelerator,
+            clip=settings.clip,
+            first_step=progress.step,
+        ):
+            progress.step = step.number + 1
+            progress.tokens += self.batches.n_tokens
+            progress.seconds = time.monotonic() - began
+            listener.hear(self._record(step))
+            if step.refused:
+                self._refuse(step)
+            else:
+                share = max(0.1, 2 / (progress.step + 1))
+                progress.recent_loss += share * (step.loss - progress.recent_loss)
+            if self._due(step.progress):
+                self._look(listener)
+                progress.seconds = time.monotonic() - began
+                if settings.patience and progress.n_worse >= settings.patience:
+                    return "stopped early"
+            if self._agreed(stop()):
+                self.save()
+                return "interrupted"
+        if progress.evaluated_at != progress.step:
+            self._look(listener)
+            progress.seconds = time.monotonic() - began
+        return "finished"
+
+    def _steps(self) -> Iterator[list[Any]]:
+        for parts in self.batches:
+            self._drawn = parts
+            yield [self.task.collate([self.items[i] for i in p], self.device) for p in parts]
+
+    def _record(self, step: Step) -> StepRecord:
+        return StepRecord(
+            step=self.progress.step,
+            tokens=self.progress.tokens,
+            seconds=self.progress.seconds,
+            loss=step.loss,
+            lr=step.learning_rate,
+            gradient_norm=step.gradient_norm,
+            tokens_per_second=self.batches.n_tokens / step.seconds,
+            refused=step.refused,
+        )
+
+    def _refuse(self, step: Step) -> None:
+        """Keep the batch for a look; end the run when its loss itself was not finite."""
+        place = self.folder / "refused" / f"step-{self.progress.step:08d}"
+        items = [self.items[i] for part in self._drawn for i in part]
+        keep_batch(place, self.task, items)
+        if math.isfinite(step.loss):
+            return  # a gradient that overflowed: the next may not; two in a row end the run
+        self.save()
+        raise TrainingError(
+            f"the loss of step {self.progress.step} is {step.loss}: its {len(items)} examples are "
+            f"in {place}, the weights of before in {self.folder / 'checkpoints'}",
+            hint="Look at these examples; lower lr, lengthen warm_up, or use --set "
+            "precision=float32.",
+        )
+
+    def _agreed(self, asked: bool) -> bool:
+        """Whether any process was asked to stop: then all do, after the same step."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        answer = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(answer, "sum") > 0)
+
+    def _due(self, share: float) -> bool:
+        """Whether to evaluate, when this share of the run is done."""
+        if self.settings.time is not None:  # looking must not eat the time for learning
+            since = time.monotonic() - self._looked
+            if since < 10 * self._looking:
+                return False
+        passed = int(share * self.settings.evaluations)
+        due = passed > self.progress.n_evaluations
+        self.progress.n_evaluations = passed
+        return due
+
+    def _look(self, listener: Listener) -> None:
+        """Evaluate, tell, and keep a checkpoint."""
+        began, progress = time.monotonic(), self.progress
+        progress.evaluated_at, progress.last_score = progress.step, None
+        if self.validation is not None:
+            self.model.eval()
+            found = self.validation()
+            score = found.validation_loss if found.score is None else found.score
+            progress.last_score = score
+            if score is not None and (progress.best_score is None or score < progress.best_score):
+                progress.best_score, progress.best_step, progress.n_worse = score, progress.step, 0
+            else:
+                progress.n_worse += 1
+            listener.hear_evaluation(
+                found.model_copy(
+                    update={
+                        "step": progress.step,
+                        "tokens": progress.tokens,
+                        "seconds": progress.seconds,
+                        "train_loss": progress.recent_loss if progress.step else None,
+                    }
+                )
+            )
+        self.save()
+        self._looked = time.monotonic()
+        self._looking = self._looked - began
+
+    # Checkpoints
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment; the newest and the best stay."""
+        progress = self.progress
+        measured = progress.evaluated_at == progress.step
+        kept = asdict(progress)
+        del kept["status"]
+        save_checkpoint(
+            self.folder / "checkpoints",
+            progress.step,
+            _kept(self.model),
+            self.optimizer,
+            {"progress": kept, "batches": self.batches.state(), "base": self._base},
+            score=progress.last_score if measured else None,
+        )
+
+    def _resume(self) -> None:
+        found = latest_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return
+        if found.state["base"] != self._base:
+            raise CheckpointError(
+                f"{found.folder} was trained on other weights than {self.settings.model} has now",
+                hint="Resume with the model that the run was begun with.",
+            )
+        self.batches.restore(found.state["batches"])
+        found.load_into(_kept(self.model), self.optimizer)
+        self.progress = AdaptProgress(**found.state["progress"])
+        self.skipped = found.skipped
+
+    def take_best(self) -> None:
+        """Put the weights of the best evaluation into the model; the last where none was made."""
+        if best := best_checkpoint(self.folder / "checkpoints"):
+            best.load_into(_kept(self.model))
+
+
+class _WithLoss(nn.Module):
+    """A model that gives its loss: what several processes need to see as one forward pass."""
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+
+    def forward(self, batch: Any) -> LossSum:
+        return self.task.loss(self.model, batch)
+
+
+def _loss_of(model: nn.Module, batch: Any) -> LossSum:
+    loss: LossSum = model(batch)
+    return loss
+
+
+class _Trained:
+    """What a checkpoint has to hold of a model whose base stays as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def state_dict(self, keep_vars: bool = True) -> dict[str, Tensor]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.model.named_parameters()
+
+
+def _kept(model: nn.Module) -> Any:
+    whole = all(p.requires_grad for p in model.parameters())
+    return model if whole else _Trained(model)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Of the weights that stay as they are; empty where all are trained."""
+    digest = sha256()
+    frozen = [(name, p) for name, p in model.named_parameters() if not p.requires_grad]
+    for name, p in frozen:
+        digest.update(name.encode())
+        digest.update(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest() if frozen else ""
+
+
+def make_optimizer(model: nn.Module, settings: AdaptSettings, factor: float = 1.0) -> AnyOptimizer:
+    """AdamW over what is trainable, at the settings' rates times `factor`."""
+    assert settings.lr is not None
+    scale = rate_of(model, layer_decay=settings.layer_decay, head=settings.head_lr_scale)
+    groups = decay_groups(
+        model.named_parameters(),
+        lr=settings.lr * factor,
+        weight_decay=settings.weight_decay,
+        lr_scale=scale,
+    )
+    return adamw(groups)
+
+
+def rate_of(model: nn.Module, *, layer_decay: float, head: float) -> Callable[[str], float]:
+    """A parameter's rate over the run's: `head` for a head, less with each block below it."""
+    block = re.compile(r"(?:.*\.)?blocks\.(\d+)\.")
+    found = [int(m[1]) for name, _ in model.named_parameters() if (m := block.match(name))]
+    n_blocks = max(found, default=-1) + 1
+
+    def scale(name: str) -> float:
+        if name.startswith("head."):
+            return head
+        if m := block.match(name):
+            return layer_decay ** (n_blocks - 1 - int(m[1]))
+        below = "tokens" in name or "positions" in name or "embedding" in name
+        return layer_decay**n_blocks if below else 1.0
+
+    return scale
+
+
+def width(model: Any) -> int:
+    """The width of a model's hidden states."""
+    trunk = getattr(model, "trunk", model)
+    return int(getattr(trunk.config, "d_model", 768))
+
+
+def chosen_precision(settings: AdaptSettings) -> Precision:
+    """The number format asked for, or the one that this machine is fastest with."""
+    chosen = choose_precision()
+    if settings.precision in ("auto", chosen.dtype):
+        return chosen
+    return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")
+
+
+def keep_batch(place: Path, task: Task, items: Sequence[Any]) -> None:
+    """Write a batch for a look: examples.json, and its tensors as safetensors."""
+    shown = [
+        {
+            "source": getattr(item, "source", None),
+            "n_tokens": task.length(item),
+            "text": "".join(part.text for part in task.show(item)),
+        }
+        for item in items
+    ]
+    tensors = {n: x.detach().cpu().contiguous() for n, x in tensors_of(task.collate(items))}
+    with files.atomic_folder(place) as inside:
+        text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+        files.write_text(inside / "examples.json", text)
+        save_file(tensors, inside / "batch.safetensors")
+
+
+def tensors_of(batch: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a batch, of dataclasses, mappings and sequences in it too, by their names."""
+    if isinstance(batch, Tensor):
+        yield name or "batch", batch
+    elif is_dataclass(batch) and not isinstance(batch, type):
+        for f in fields(batch):
+            yield from tensors_of(getattr(batch, f.name), f"{name}.{f.name}".lstrip("."))
+    elif isinstance(batch, dict):
+        for key, part in batch.items():
+            yield from tensors_of(part, f"{name}.{key}".lstrip("."))
+    elif isinstance(batch, list | tuple):
+        for i, part in enumerate(batch):
+            yield from tensors_of(part, f"{name}.{i}".lstrip("."))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A fine-tuned model as it was saved. model: with its head, ready to predict."""
+
+    bundle: Any
+    model: nn.Module
+    task: Task
+
+
+def open_task(path: Path | str) -> Opened:
+    """Open a run of `hornbook finetune` or its model folder.
+
+    Raises CheckpointError where there is no task.json beside the weights, or it is damaged.
+    """
+    path = Path(path)
+    inside = path / "model" if (path / "model" / "config.json").is_file() else path
+    card = read_card(inside / "task.json")
+    opened = bundles.load(inside)
+    task: Task = KINDS.load(card["task"]).reopen(card, opened)
+    return Opened(opened, task.build(opened).eval(), task)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A saved task.json. Raises CheckpointError when it is missing or names no task."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path.parent} was not fine-tuned for a task: it has no {path.name}",
+            hint="Name a run of `hornbook finetune`, or its folder 'model'.",
+        )
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        card["task"] = str(card["task"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not say what the task was: {error}", hint="Copy or train it again."
+        ) from error
+    return card
