@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from fake_batch import FakeBatch
+from fake_batch import FakeBatch, byte_tokenizer
 from small_server import CHAT, events_of, serving, text_of
 
 from hornbook.errors import ConfigError
+from hornbook.generation.request import Scored
+from hornbook.serving.answers import CompletionLogprobs
 from hornbook.serving.keys import Keys, read_keys
 from hornbook.serving.limits import Limits
 from hornbook.serving.listening import allowed_hosts, bind, is_loopback
@@ -393,3 +395,12 @@ def test_key_files(tmp_path):
         with pytest.raises(ConfigError) as error:
             read_keys(path)
         assert "a key with" not in str(error.value)
+
+
+def test_the_places_of_a_split_character_are_its_beginning():
+    tokenizer = byte_tokenizer()
+    tokens = tokenizer.encode(["aé😀b"], special=False)[0]
+    columns = CompletionLogprobs(tokenizer, top=False)
+    scored = [Scored(token, tokenizer.spelled(token), -1.0) for token in tokens]
+    offsets = [columns.columns([one])["text_offset"][0] for one in scored]
+    assert offsets == [0, 1, 1, 2, 2, 2, 2, 3]

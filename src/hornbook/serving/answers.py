@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hornbook.generation.request import Piece, Scored
-from hornbook.generation.stream import bytes_of
+from hornbook.generation.stream import bytes_of, detokenizer
 from hornbook.generation.writing import spelled
 from hornbook.serving.guards import Count, Guarded
 from hornbook.serving.tool_calls import ToolReader
@@ -100,17 +100,21 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Iterable[Scored]) -> dict[str, A
 
 
 class CompletionLogprobs:
-    """As /v1/completions gives them: columns, with each token's place in the text so far."""
+    """As /v1/completions gives them: columns, with each token's place in the text so far. The parts
+    of a character that several tokens spell stand where it begins."""
 
     def __init__(self, tokenizer: Tokenizer, *, top: bool) -> None:
         self._tokenizer, self._top = tokenizer, top
+        self._spelling = detokenizer(tokenizer)
         self._offset = 0
 
     def columns(self, tokens: Sequence[Scored]) -> dict[str, Any]:
         offsets = []
         for scored in tokens:
             offsets.append(self._offset)
-            self._offset += len(scored.text)
+            special = scored.token in self._tokenizer.special_ids
+            told = scored.text if special else self._spelling.add(scored.token)
+            self._offset += len(told)
         return {
             "tokens": [s.text for s in tokens],
             "token_logprobs": [_known(s.logprob) for s in tokens],
