@@ -90,7 +90,7 @@ def command(
     opened = open_bundle(model, precision)
     text = sys.stdin.read() if prompt == "-" else prompt
     if opened.family == TRANSLATOR:
-        _translate(opened, text, n_tokens, as_json)
+        _translate(opened, text, n_tokens, beams or 1, as_json)
         return
     tokens = opened.tokenizer.encode([text], special=False)[0]
     say_unknown(text, tokens, opened.tokenizer)
@@ -155,10 +155,12 @@ def _check_room(n_prompt: int, n_tokens: int, model: Any) -> None:
         )
 
 
-def _translate(opened: Bundle, text: str, n_tokens: int, as_json: bool) -> None:
+def _translate(opened: Bundle, text: str, n_tokens: int, beams: int, as_json: bool) -> None:
     from hornbook.generation.translate import translate
 
-    (written,) = translate(opened.model, opened.tokenizer, [text], max_tokens=n_tokens)
+    (written,) = translate(
+        opened.model, opened.tokenizer, [text], max_tokens=n_tokens, n_beams=beams
+    )
     found = {"prompt": text, "text": written}
     print(json.dumps(found, ensure_ascii=False) if as_json else written)
 

@@ -11,12 +11,13 @@ transformers' `MarianMTModel` with ReLU.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hornbook.nn.attention import CrossAttention, SelfAttention
+from hornbook.nn.attention import CrossAttention, KeysValues, SelfAttention
 from hornbook.nn.feedforward import FeedForward
 from hornbook.nn.init import fan_in_, normal_
 from hornbook.nn.layout import Layout, check_fits
@@ -71,7 +72,9 @@ class DecoderBlock(nn.Module):
         self.norm_3 = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, layout: Layout, memory: Tensor, source_layout: Layout) -> Tensor:
+    def forward(
+        self, x: Tensor, layout: Layout, memory: Tensor | KeysValues, source_layout: Layout
+    ) -> Tensor:
         x = self.norm_1(x + self.dropout(self.attention(x, layout)))
         looked = self.source_attention(x, layout, memory, source_layout)
         x = self.norm_2(x + self.dropout(looked))
@@ -115,13 +118,25 @@ class EncoderDecoder(nn.Module):
             x = block(x, layout)
         return x
 
+    def remember(self, memory: Tensor) -> list[KeysValues]:
+        """Each decoder block's keys and values of the encoder's output: made once for all steps
+        of writing, where `decode` would make them again at each."""
+        blocks: list[Any] = list(self.decoder)
+        return [block.source_attention.read(memory) for block in blocks]
+
     def decode(
-        self, target: Tensor, layout: Layout, memory: Tensor, source_layout: Layout
+        self,
+        target: Tensor,
+        layout: Layout,
+        memory: Tensor | list[KeysValues],
+        source_layout: Layout,
     ) -> Tensor:
-        """Hidden states of the target so far, given the encoder's output: (...) -> (..., E)."""
+        """Hidden states of the target so far, given the encoder's output, or what `remember` made
+        of it: (...) -> (..., E)."""
         x = self._embed(target, layout)
-        for block in self.decoder:
-            x = block(x, layout, memory, source_layout)
+        memories = memory if isinstance(memory, list) else [memory] * len(self.decoder)
+        for block, its_memory in zip(self.decoder, memories, strict=True):
+            x = block(x, layout, its_memory, source_layout)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from hornbook.errors import ConfigError
 from hornbook.nn.layout import Layout
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 class SelfAttention(nn.Module):
     """Every token looks at tokens of its own document. In and out: (..., E).
@@ -60,7 +62,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every token looks at all tokens of another text. Queries (..., E), memory (..., E)."""
+    """Every token looks at all tokens of another text. Queries (..., E), memory (..., E).
+
+    The memory may also be what `read` made of it, where it is looked at again and again.
+    """
 
     def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -71,9 +76,16 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(d_model, 2 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, layout: Layout, memory: Tensor, memory_layout: Layout) -> Tensor:
-        q = self.q(x).unflatten(-1, (self.n_heads, -1))
+    def read(self, memory: Tensor) -> KeysValues:
+        """Keys and values of a memory: (..., E) -> (..., H, D) each."""
         k, v = self.kv(memory).unflatten(-1, (2, self.n_heads, -1)).unbind(-3)
+        return k, v
+
+    def forward(
+        self, x: Tensor, layout: Layout, memory: Tensor | KeysValues, memory_layout: Layout
+    ) -> Tensor:
+        q = self.q(x).unflatten(-1, (self.n_heads, -1))
+        k, v = memory if isinstance(memory, tuple) else self.read(memory)
         dropout = self.dropout if self.training else 0.0
         return self.out(layout.attend_to(memory_layout, q, k, v, dropout=dropout).flatten(-2))
 

@@ -35,6 +35,12 @@ class KeyValueCache:
         self._mask = mask if self._mask is None else torch.cat([self._mask, mask], 1)
         return Continued(self, self._mask, mask.shape[1])
 
+    def take(self, rows: Tensor) -> None:
+        """Go on with these documents (their numbers) in this order, one of them maybe twice."""
+        if self._mask is not None:
+            self._mask = self._mask[rows]
+            self._kept = [kept.index_select(1, rows) for kept in self._kept]
+
     def keep(self, layer: int, start: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values (B, T, G, D); return all of them, (B, S, G, D)."""
         new = torch.stack([k, v])

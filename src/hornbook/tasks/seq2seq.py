@@ -136,6 +136,14 @@ def smoothed_loss_of(model: nn.Module, batch: PairBatch, smoothing: float = 0.1)
     return LossSum(total, int((batch.targets != IGNORE).sum()))
 
 
+def side_by_side(
+    sources: Sequence[Sequence[int]], device: torch.device | str
+) -> tuple[Tensor, Padded]:
+    """Token ids of sources as rows of a rectangle (N, S), filled up on the right."""
+    filled, mask = _filled([np.asarray(source) for source in sources], 0)
+    return filled.to(device), Padded(mask.to(device))
+
+
 @torch.inference_mode()
 def greedy(
     model: EncoderDecoder,
@@ -150,12 +158,8 @@ def greedy(
     Training mode is left as it is: call `model.eval()` first.
     """
     device = model.tokens.weight.device
-    lengths = torch.tensor([len(source) for source in sources], device=device)
-    mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-    padded = torch.zeros(mask.shape, dtype=torch.long, device=device)
-    padded[mask] = torch.tensor([t for source in sources for t in source], device=device)
-    source_layout = Padded(mask)
-    memory = model.encode(padded, source_layout)
+    padded, source_layout = side_by_side(sources, device)
+    memory = model.remember(model.encode(padded, source_layout))
     cache = KeyValueCache()
     one = torch.ones(len(sources), 1, dtype=torch.bool, device=device)
     token = torch.full((len(sources), 1), start, device=device)
