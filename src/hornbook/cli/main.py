@@ -26,6 +26,7 @@ from hornbook.cli import (
     predict,
     quantize,
     serve,
+    share,
     tokenizer,
     train,
 )
@@ -49,6 +50,7 @@ app.command("train")(train.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
+app.command("share")(share.command)
 app.command("models")(models.command)
 app.command("export")(export.command)
 app.command("quantize")(quantize.command)
