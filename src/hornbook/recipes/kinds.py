@@ -12,7 +12,7 @@ PREFERENCES = Registry(
         "ipo": "hornbook.preference.task:Ipo",
         "orpo": "hornbook.preference.task:Orpo",
         "kto": "hornbook.preference.task:Kto",
-        "reward": "hornbook.preference.task:Reward",
+        "reward": "hornbook.preference.reward:Reward",
     },
 )
 KINDS = Registry("task", {**TASKS, **PREFERENCES})

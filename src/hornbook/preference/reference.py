@@ -1,0 +1,103 @@
+"""The model that learning started from: the same model with its adapter switched off, or a copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hornbook.adapters.lora import adapters, switched_off
+from hornbook.errors import TrainingError
+from hornbook.tasks.branches import BranchBatch, branch_log_probs, summed
+
+_MOST = 2**24  # logits made at once
+
+
+class Reference:
+    """What the model was. It is asked once about each item and remembers the answer.
+
+    An adapter switched off costs no memory; a model all of whose weights learn is copied by
+    `begin`, which has to come before the first step.
+    """
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        self._copy = model
+        self._known: dict[Hashable, tuple[float, ...]] = {}
+
+    def begin(self, model: nn.Module) -> None:
+        """Keep what is to be changed: nothing where it is an adapter that learns."""
+        self._known.clear()
+        if self._copy is None and not adapters(model):
+            self._copy = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def is_known(self, model: nn.Module) -> bool:
+        """Whether there is a reference: not for a model that was saved and opened again."""
+        return self._copy is not None or bool(adapters(model))
+
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[Any]:
+        """The reference as a model, inside this block. Raises TrainingError where none was kept."""
+        if self._copy is not None:
+            yield self._copy
+        elif adapters(model):
+            was_training = model.training
+            model.eval()
+            try:
+                with switched_off(model):
+                    yield model
+            finally:
+                model.train(was_training)
+        else:
+            raise TrainingError(
+                "the model as it was before training is not known any more",
+                hint="Call `begin` before the first step, or train an adapter: --method lora.",
+            )
+
+    def log_probs(self, model: nn.Module, items: Sequence[Any], batch: BranchBatch) -> Tensor:
+        """The log-probabilities (N,) of a batch's branches. items: what the batch was laid of."""
+        if all(item in self._known for item in items):
+            known = [value for item in items for value in self._known[item]]
+            return torch.tensor(known, device=batch.tokens.device)
+        with torch.no_grad(), self.of(model) as reference:
+            found = branch_log_probs(reference, batch)
+        parts = found.tolist()
+        for item in items:
+            self._known[item] = tuple(parts[: len(item.branches)])
+            parts = parts[len(item.branches) :]
+        return found
+
+    @torch.no_grad()
+    def beside(self, model: Any, batch: BranchBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities under model and reference, and the divergence between them, (N,) each.
+
+        The divergence KL(model || reference) in nats is that of the whole distributions at each
+        token of the branch, summed: exact along the branch, which others wrote; along the model's
+        own answers, its mean is the divergence a sequence.
+        """
+        hidden = _read(model, batch)
+        with self.of(model) as reference:
+            other = _read(reference, batch)
+        n_rows = max(1, _MOST // model.config.vocab_size)
+        parts: list[tuple[Tensor, ...]] = []
+        for rows, others, targets in zip(
+            hidden.split(n_rows), other.split(n_rows), batch.targets.split(n_rows), strict=True
+        ):
+            ours = F.log_softmax(model.logits(rows).float(), -1)
+            with self.of(model) as reference:
+                theirs = F.log_softmax(reference.logits(others).float(), -1)
+            at = targets[:, None]
+            divergence = (ours.exp() * (ours - theirs)).sum(-1)
+            parts.append((ours.gather(1, at)[:, 0], theirs.gather(1, at)[:, 0], divergence))
+        mine, its, divergence = (summed(torch.cat(found), batch) for found in zip(*parts))
+        return mine, its, divergence
+
+
+def _read(model: Any, batch: BranchBatch) -> Tensor:
+    """Hidden states where tokens are guessed: (P, E)."""
+    hidden: Tensor = model(batch.tokens, batch.layout)
+    return hidden.index_select(0, batch.places)
