@@ -141,6 +141,63 @@ class SequenceClassifier(nn.Module):
         return self.head(read(self.trunk, batch), batch.layout)
 
 
+class TokenHead(nn.Module):
+    """Linear, token by token: hidden (..., E) -> logits (..., L)."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.trunk.d_model, config.n_labels)
+        normal_(self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.out(self.dropout(hidden))
+
+
+class ModernTokenHead(nn.Module):
+    """Dense, then linear, token by token: hidden (..., E) -> logits (..., L)."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        d_model = config.trunk.d_model
+        self.dense = nn.Linear(d_model, d_model, bias=False)
+        self.norm = nn.LayerNorm(d_model, eps=config.trunk.norm_epsilon, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(d_model, config.n_labels)
+        normal_(self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.out(self.dropout(self.norm(F.gelu(self.dense(hidden)))))
+
+
+_OF_TOKENS: dict[type, Callable[[HeadConfig], nn.Module]] = {
+    Bert: TokenHead,
+    ModernBert: ModernTokenHead,
+}
+
+
+class TokenClassifier(nn.Module):
+    """An encoder and a head that reads each token: batch -> logits (T, L).
+
+    Raises ConfigError for a trunk that has no such head: a decoder's token has not read what comes
+    after it.
+    """
+
+    def __init__(self, trunk: nn.Module, config: HeadConfig) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.config = config
+        self.head = head_for(trunk, _OF_TOKENS)(config)
+
+    def forward(self, batch: Texts) -> Tensor:
+        return self.head(read(self.trunk, batch))
+
+
+class SpanFinder(TokenClassifier):
+    """An encoder and a head that says of each token how likely a span begins there, and ends there:
+    batch -> logits (T, 2)."""
+
+
 def read(trunk: nn.Module, batch: Texts) -> Tensor:
     """A trunk's hidden states (..., E); segments are given to trunks that know them."""
     if batch.segments is None or not isinstance(trunk, Bert):

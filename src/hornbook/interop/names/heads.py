@@ -8,7 +8,7 @@ says `id2label`, `label2id` and `problem_type`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +17,13 @@ from hornbook.errors import CheckpointError
 from hornbook.interop.names import Family, Row, bert, gpt2, llama, modernbert, under
 from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
-from hornbook.models.heads import HeadConfig, Problem, SequenceClassifier
+from hornbook.models.heads import (
+    HeadConfig,
+    Problem,
+    SequenceClassifier,
+    SpanFinder,
+    TokenClassifier,
+)
 from hornbook.models.llama import Llama
 from hornbook.models.modern_bert import ModernBert
 
@@ -200,11 +206,47 @@ MODERN_BERT_TEXTS = _of_texts(MODERN_BERT, "ModernBertForSequenceClassification"
 LLAMA_TEXTS = _of_texts(LLAMA, "LlamaForSequenceClassification", _DECODER_HEAD)
 GPT2_TEXTS = _of_texts(GPT2, "GPT2ForSequenceClassification", _DECODER_HEAD)
 
+
+def _of_tokens(stand: Stand, architecture: str, head: Mapping[str, str]) -> Family:
+    return family(
+        stand,
+        architecture,
+        TokenClassifier,
+        head,
+        lambda theirs, trunk: HeadConfig(trunk, label_names(theirs), "token"),
+        lambda ours: labels_to_theirs(ours.label_names),
+    )
+
+
+def _of_spans(stand: Stand, architecture: str, head: Mapping[str, str]) -> Family:
+    return family(stand, architecture, SpanFinder, head, _spans_to_ours, lambda ours: {})
+
+
+def _spans_to_ours(theirs: Mapping[str, Any], trunk: Any) -> HeadConfig:
+    """The head of a span has two outputs, whatever names config.json may have for them."""
+    return HeadConfig(trunk, SPAN, "span")
+
+
+SPAN = ("start", "end")
+_BERT_TOKENS = {"out.weight": "classifier.weight", "out.bias": "classifier.bias"}
+_BERT_SPAN = {"out.weight": "qa_outputs.weight", "out.bias": "qa_outputs.bias"}
+# Without a pooler: older files hold one that nothing reads.
+_BERT = replace(BERT, bare=bert.encoder_only)
+BERT_TOKENS = _of_tokens(_BERT, "BertForTokenClassification", _BERT_TOKENS)
+MODERN_BERT_TOKENS = _of_tokens(MODERN_BERT, "ModernBertForTokenClassification", _MODERN_HEAD)
+BERT_SPAN = _of_spans(_BERT, "BertForQuestionAnswering", _BERT_SPAN)
+MODERN_BERT_SPAN = _of_spans(MODERN_BERT, "ModernBertForQuestionAnswering", _MODERN_HEAD)
+
 FAMILIES: tuple[Family, ...] = (BERT_TEXTS, MODERN_BERT_TEXTS, LLAMA_TEXTS, GPT2_TEXTS)
+FAMILIES += (BERT_TOKENS, MODERN_BERT_TOKENS, BERT_SPAN, MODERN_BERT_SPAN)
 # A model's class and its trunk's -> its family.
 KINDS: dict[tuple[type, type | None], Family] = {
     (SequenceClassifier, Bert): BERT_TEXTS,
     (SequenceClassifier, ModernBert): MODERN_BERT_TEXTS,
     (SequenceClassifier, Llama): LLAMA_TEXTS,
     (SequenceClassifier, GPT): GPT2_TEXTS,
+    (TokenClassifier, Bert): BERT_TOKENS,
+    (TokenClassifier, ModernBert): MODERN_BERT_TOKENS,
+    (SpanFinder, Bert): BERT_SPAN,
+    (SpanFinder, ModernBert): MODERN_BERT_SPAN,
 }
