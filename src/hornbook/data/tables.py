@@ -97,7 +97,7 @@ def dataset_of(
     Raises DataError where fewer than two labels, or no texts are left.
     """
     notes = list(table.notes)
-    columns = _choose(table, columns, notes)
+    columns = choose_columns(table, columns, notes)
     assert columns.text is not None and columns.label is not None
     split_of = _splits(table, columns.split, notes)
     labels_of, is_list = _labels(table, columns.label, label_separator)
@@ -138,7 +138,7 @@ def dataset_of(
     )
 
 
-def _choose(table: Table, columns: Columns, notes: list[str]) -> Columns:
+def choose_columns(table: Table, columns: Columns, notes: list[str]) -> Columns:
     """All columns named: those asked for, checked, and guesses for the others."""
     asked = [columns.text, columns.label, columns.title, columns.split]
     for column in asked:
@@ -243,7 +243,7 @@ def _labels(table: Table, column: str, separator: str | None) -> tuple[list[tupl
         elif isinstance(value, str) and separator:
             value = value.split(separator)
         several = value if isinstance(value, list | tuple) else [value]
-        names = (_label_name(v) for v in several)
+        names = (label_name(v) for v in several)
         found.append(tuple(dict.fromkeys(n for n in names if n not in MISSING_LABELS)))
     return found, lists or bool(separator) or any(isinstance(v, list | tuple) for v in values)
 
@@ -262,7 +262,7 @@ def _parsed_list(value: str, place: str) -> list[Any]:
             ) from error
 
 
-def _label_name(value: Any) -> str:
+def label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps comes as floats
     return "" if value is None else _written(value)
@@ -283,7 +283,7 @@ def _ids(table: Table, notes: list[str]) -> list[str]:
     column = next((c for c in table.columns if c.casefold() in ID_NAMES), None)
     if column is None:
         return [place.removeprefix("line ").removeprefix("row ") for place in table.places]
-    ids = [_label_name(row.get(column)) or place for row, place in zip(table.rows, table.places)]
+    ids = [label_name(row.get(column)) or place for row, place in zip(table.rows, table.places)]
     twice = {id for id, n in Counter(ids).items() if n > 1}
     if twice:
         notes.append(

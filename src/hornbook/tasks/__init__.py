@@ -9,7 +9,7 @@ TASKS = Registry(
     "task",
     {
         "classify": "hornbook.tasks.classify:Classify",
-        "pairs": "hornbook.tasks.classify:ClassifyPairs",
+        "pairs": "hornbook.tasks.classify_pairs:ClassifyPairs",
         "fill": "hornbook.tasks.fill:Fill",
         "tag": "hornbook.tasks.tag:Tag",
         "answer": "hornbook.tasks.answer:Answer",

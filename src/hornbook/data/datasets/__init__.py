@@ -22,6 +22,8 @@ _HERE = "hornbook.data.datasets."
 DATASETS = Registry(
     "data set",
     {
+        "cola": _HERE + "cola:load",
+        "imdb": _HERE + "imdb:load",
         "pydocs": _HERE + "pydocs:load",
         "reuters": _HERE + "reuters:load",
         "sms-spam": _HERE + "sms_spam:load",

@@ -1,0 +1,64 @@
+"""A classifier out of any opened model: its trunk, and a head for whole texts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hornbook.interop.huggingface import pooler_in
+from hornbook.models.gpt import GPT
+from hornbook.models.heads import (
+    BertHead,
+    HeadConfig,
+    Problem,
+    SequenceClassifier,
+    bare_trunk,
+)
+from hornbook.models.llama import Llama
+from hornbook.tasks.next_sentence import BertPretraining
+
+_PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "<|im_end|>", "</s>")
+
+
+def text_classifier(
+    bundle: Any, label_names: Sequence[str], problem: Problem
+) -> SequenceClassifier:
+    """A model with these labels: the bundle's own where it has them, else a fresh head.
+
+    A BERT's fresh head begins with the pooler that the file holds, as transformers' does. The
+    bundle's model is taken over. Raises ConfigError for a trunk that has no such head.
+    """
+    model, names = bundle.model, tuple(label_names)
+    if isinstance(model, SequenceClassifier) and (
+        (model.config.label_names, model.config.problem) == (names, problem)
+    ):
+        return model
+    pooler = _pooler(bundle)
+    trunk = bare_trunk(model)
+    config = HeadConfig(trunk.config, names, problem, pad_token=pad_token(bundle.tokenizer))
+    classifier = SequenceClassifier(trunk, config)
+    if pooler and isinstance(classifier.head, BertHead):
+        classifier.head.pooler.load_state_dict(pooler)
+    return classifier
+
+
+def reads_last(model: Any) -> bool:
+    """Whether a head on this model reads the last token: of decoders only that has read all."""
+    return isinstance(getattr(model, "trunk", model), GPT | Llama)
+
+
+def pad_token(tokenizer: Any) -> int | None:
+    """The token that other libraries fill short texts up with; none of ours ends a text."""
+    found = (tokenizer.rust.token_to_id(token) for token in _PADDING)
+    return next((token for token in found if token is not None), None)
+
+
+def _pooler(bundle: Any) -> dict[str, Any]:
+    """The pooler that came with an encoder, {} where none did."""
+    model = bundle.model
+    if isinstance(model, SequenceClassifier) and isinstance(model.head, BertHead):
+        return model.head.pooler.state_dict()
+    if isinstance(model, BertPretraining):
+        return model.next_sentence.pooler.state_dict()
+    path = getattr(bundle, "path", None)
+    return pooler_in(path) if path is not None and path.is_dir() else {}
