@@ -27,6 +27,7 @@ class Metric:
     statistics: (N, K), what each example adds, such as hits and counts. of: sums of the statistics
     (..., K) -> the metric (...). Corpus metrics (F1, BLEU, accuracy) are functions of sums; those
     that are not, such as a rank correlation, give `of_rows`: (N, K) rows -> the metric, instead.
+    note: how it is computed, where that is not all one, such as sacreBLEU's signature.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     of: Callable[[np.ndarray], np.ndarray] | None = None
     of_rows: Callable[[np.ndarray], float] | None = None
     higher_is_better: bool = True
+    note: str = ""
 
     @property
     def value(self) -> float:
