@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.adapters.fused import Part
-from hornbook.adapters.low_rank import LowRank, LowRankConfig
+from hornbook.adapters.low_rank import Linear, LowRank, LowRankConfig
 
 
 class Dora(LowRank):
@@ -25,14 +25,14 @@ class Dora(LowRank):
 
     squares: Tensor
 
-    def __init__(self, base: nn.Module, config: LowRankConfig, parts: Sequence[Part]) -> None:
+    def __init__(self, base: Linear, config: LowRankConfig, parts: Sequence[Part]) -> None:
         super().__init__(base, config, parts)
-        changed = [base.weight[p.begin : p.end] for p in parts]  # type: ignore[index]
+        changed = [base.weight[p.begin : p.end] for p in parts]
         squares = torch.cat([rows.detach().float().square().sum(1) for rows in changed])
         self.register_buffer("squares", squares, persistent=False)
         self.magnitude = nn.Parameter(self.lengths(base))
 
-    def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, base: Linear) -> Tensor:
         """The layer with its changed rows. x: (..., d_in) -> (..., d_out)."""
         y = base(x)
         if not self.training or self.config.dropout == 0.0:
@@ -56,14 +56,14 @@ class Dora(LowRank):
             added[..., rows] = (m - 1) * product[..., rows] + m * change
         return y + added
 
-    def stretch(self, base: nn.Module) -> Tensor:
+    def stretch(self, base: Linear) -> Tensor:
         """m / |W + scale * B A| of the changed rows."""
         return self.magnitude / self.lengths(base)
 
     @torch.no_grad()
-    def lengths(self, base: nn.Module) -> Tensor:
+    def lengths(self, base: Linear) -> Tensor:
         """|W + scale * B A| of the changed rows."""
-        across = F.linear(self.a, base.weight.to(self.a.dtype)).T  # type: ignore[union-attr]
+        across = F.linear(self.a, base.weight.to(self.a.dtype)).T
         squares, begin, scale = [], 0, self.config.scale
         for i, (part, a, b) in enumerate(zip(self.parts, *self.by_part(), strict=True)):
             n_rows = part.end - part.begin

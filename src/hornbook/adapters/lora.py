@@ -10,7 +10,7 @@ A layer may hold several changes, each under its adapter's name, one of them act
 
     with switched_off(model): ...        # the base's numbers
     with using(model, "german"): ...     # another adapter's
-    with merged(model): ...              # plain layers inside, afterwards as before, to the last bit
+    with merged(model): ...              # plain layers, and afterwards what was before
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hornbook.adapters.fused import Part, matrices, whole
 from hornbook.adapters.heads import SwitchedHead
-from hornbook.adapters.low_rank import LowRank, LowRankConfig
+from hornbook.adapters.low_rank import Linear, LowRank, LowRankConfig
 from hornbook.errors import CheckpointError, ConfigError, nearest
 from hornbook.quantization.nf4 import NF4Linear
 
@@ -40,9 +40,9 @@ def block_layers(blocks: Iterable[int]) -> str:
 class LoRALinear(nn.Module):
     """A frozen linear layer and changes of it, one active or none. (..., d_in) -> (..., d_out)."""
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Linear) -> None:
         super().__init__()
-        self.base = base.requires_grad_(False)
+        self.base: Linear = base.requires_grad_(False)
         self.changes = nn.ModuleDict()
         self.active: str | None = None
 
@@ -56,21 +56,21 @@ class LoRALinear(nn.Module):
 
     @property
     def in_features(self) -> int:
-        return self.base.in_features  # type: ignore[return-value]
+        return self.base.in_features
 
     @property
     def out_features(self) -> int:
-        return self.base.out_features  # type: ignore[return-value]
+        return self.base.out_features
 
     @property
     def bias(self) -> Tensor | None:
-        return self.base.bias  # type: ignore[return-value]
+        return self.base.bias
 
     @property
     def weight(self) -> Tensor:
         """The base's, with the active change in it."""
         change, weight = self.change, self.base.weight
-        return weight if change is None else change.into(weight)  # type: ignore
+        return weight if change is None else change.into(weight)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -78,7 +78,7 @@ class LoRALinear(nn.Module):
         weight, bias = self.weight, self.bias
         layer = nn.Linear(self.in_features, self.out_features, bias is not None, device="meta")
         layer.weight = nn.Parameter(weight.clone() if self.active is None else weight)
-        layer.bias = None if bias is None else nn.Parameter(bias.clone())
+        layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
         return layer.train(self.training)
 
 
@@ -140,10 +140,12 @@ def linear_layers(model: nn.Module) -> list[str]:
 def adaptable(model: nn.Module, name: str) -> LoRALinear:
     """The layer of that name as a LoRALinear, made one where it is not."""
     layer = model.get_submodule(name)
-    if not isinstance(layer, LoRALinear):
-        layer = LoRALinear(layer).train(layer.training)
-        _put(model, name, layer)
-    return layer
+    if isinstance(layer, LoRALinear):
+        return layer
+    assert isinstance(layer, Linear)
+    adapted = LoRALinear(layer).train(layer.training)
+    _put(model, name, adapted)
+    return adapted
 
 
 def add_change(layer: LoRALinear, adapter: str, change: LowRank) -> None:
@@ -191,7 +193,7 @@ def _active(model: nn.Module, adapter: str | None) -> Iterator[None]:
     before = [part.active for part in parts]
     for part in parts:
         choices = part.changes if isinstance(part, LoRALinear) else part.heads
-        part.active = adapter if adapter in choices else None
+        part.active = adapter if adapter and adapter in choices else None
     try:
         yield
     finally:

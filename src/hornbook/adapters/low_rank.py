@@ -24,6 +24,9 @@ from torch.autograd.function import once_differentiable
 
 from hornbook.adapters.fused import Part
 from hornbook.errors import ConfigError
+from hornbook.quantization.nf4 import NF4Linear
+
+Linear = nn.Linear | NF4Linear
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,16 @@ class LowRank(nn.Module):
     """scale * B A x on rows of a layer's output. A starts as Kaiming-uniform noise and B as zeros,
     so that a fresh change is none. parts: the changed rows, in order, none twice."""
 
-    def __init__(self, base: nn.Module, config: LowRankConfig, parts: Sequence[Part]) -> None:
+    def __init__(self, base: Linear, config: LowRankConfig, parts: Sequence[Part]) -> None:
         super().__init__()
         self.config, self.parts = config, tuple(parts)
         d_in, n_rows = base.in_features, sum(p.end - p.begin for p in parts)
-        self.a = nn.Parameter(torch.empty(len(parts) * config.rank, d_in))  # type: ignore[arg-type]
+        self.a = nn.Parameter(torch.empty(len(parts) * config.rank, d_in))
         self.b = nn.Parameter(torch.zeros(n_rows, config.rank))
         # As each A alone would be drawn: the bound depends on d_in only.
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
-    def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, base: Linear) -> Tensor:
         """The layer's output and the change. x: (..., d_in) -> (..., d_out)."""
         rows = x.flatten(0, -2)
         y = base(rows)

@@ -17,7 +17,6 @@ from torch import nn
 
 from hornbook.adapters import lora
 from hornbook.adapters.dora import Dora
-from hornbook.adapters.fingerprint import remember
 from hornbook.adapters.fused import matrices
 from hornbook.adapters.low_rank import LowRank
 from hornbook.errors import ConfigError, nearest
@@ -59,6 +58,7 @@ def prepare(
     Raises ConfigError for a method that isn't one, or that this model can't follow.
     """
     check_method(method)
+    head = getattr(model, "head", None) if hasattr(model, "trunk") else None
     n_base = sum(p.numel() for p in model.parameters())
     adapted: list[str] = []
     if method == "full":
@@ -66,7 +66,6 @@ def prepare(
     elif method in WITH_ADAPTER:
         pattern = targets or lora.ALL_BLOCK_LAYERS
         lora.matched(model, pattern)  # before anything is rounded
-        remember(model)
         if method == "qlora":
             nf4.attach(model)
         kind = Dora if method == "dora" else LowRank
@@ -84,13 +83,13 @@ def prepare(
         model.requires_grad_(False)
         if last := _LAST.fullmatch(method):
             _unfreeze_last(model, int(last[1]))
-        elif not hasattr(model, "trunk"):
+        elif head is None:
             raise ConfigError(
                 "the method 'head' needs a model with a head of its own, this one has none",
                 hint="Take lora, last-1 or full.",
             )
-    if hasattr(model, "trunk"):
-        model.get_submodule("head").requires_grad_(True)
+    if head is not None:
+        head.requires_grad_(True)
     learning = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     n_added = sum(p.numel() for name, p in lora.own_parameters(model).items())
     return Prepared(tuple(learning), sum(learning.values()), n_base + n_added, tuple(adapted))

@@ -15,6 +15,7 @@ block is the largest that does; scales that are rounded are so to torch's float8
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from functools import lru_cache
@@ -31,6 +32,7 @@ from hornbook.errors import ConfigError
 
 BLOCK = 64  # weights that share a scale
 GROUP = 256  # scales that share a scale
+N_SAMPLED = 1024  # numbers in a digest
 N_AT_ONCE = 256  # rows that are floats at the same time
 LARGEST_FLOAT8 = 448.0
 BLOCK_LAYERS = r"(trunk\.)?(blocks|encoder|decoder)\.\d+\..*"
@@ -60,7 +62,7 @@ class NF4Linear(nn.Module):
 
     packed: (d_out, d_in / 2) uint8. scales: (d_out * d_in / block,) float32; or, quantised once
     more, the bytes of as many float8 numbers, with `steps` of each group and `middle`, the mean of
-    all. Raises ConfigError for an odd number of inputs.
+    all. digest: of the matrix that was rounded. Raises ConfigError for an odd number of inputs.
     """
 
     packed: Tensor
@@ -78,6 +80,7 @@ class NF4Linear(nn.Module):
                 hint="Leave it out of the targets.",
             )
         self.block = math.gcd(BLOCK, self.in_features)
+        self.digest = digest(base.weight)
         weight = base.weight.detach().float()
         scales = weight.reshape(-1, self.block).abs().amax(1).clamp(min=1e-12)
         self.register_buffer("packed", _packed(weight, scales, self.block))
@@ -116,7 +119,8 @@ class NF4Linear(nn.Module):
         """A float layer of the same numbers."""
         layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         layer.weight = nn.Parameter(self.weight)
-        layer.bias = None if self.bias is None else nn.Parameter(self.bias.clone())
+        bias = None if self.bias is None else nn.Parameter(self.bias.clone())
+        layer.register_parameter("bias", bias)
         return layer.train(self.training)
 
 
@@ -167,6 +171,14 @@ def restore(model: nn.Module) -> None:
     for name, part in list(model.named_modules()):
         if isinstance(part, NF4Linear):
             _put(model, name, part.restored())
+
+
+@torch.no_grad()
+def digest(tensor: Tensor) -> str:
+    """What tells a tensor from another: its shape and about a thousand of its numbers."""
+    flat = tensor.detach().flatten()
+    sampled = flat[:: max(1, flat.numel() // N_SAMPLED)].float().cpu().numpy().tobytes()
+    return hashlib.sha256(f"{tuple(tensor.shape)}".encode() + sampled).hexdigest()
 
 
 def _packed(weight: Tensor, scales: Tensor, block: int) -> Tensor:
