@@ -15,6 +15,7 @@ SURFACE = {
     "compare": "--budget --dry-run --help --json --label --label-separator --out --overwrite "
     "--quiet --repeats --resume --seed --technique --techniques --text --title --total data",
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
+    "evaluate": "--against --column --data --help --json --on --out --quiet --task run",
     "share": "--help --json --name --public --to --yes run",
     "models": "--help --json",
     "export": "--help --json --numbers --out --overwrite --to model",

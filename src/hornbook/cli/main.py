@@ -19,6 +19,7 @@ from hornbook.cli import (
     compare,
     data,
     doctor,
+    evaluate,
     export,
     generate,
     models,
@@ -50,6 +51,7 @@ app.command("train")(train.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
+app.command("evaluate")(evaluate.command)
 app.command("share")(share.command)
 app.command("models")(models.command)
 app.command("export")(export.command)

@@ -1,0 +1,153 @@
+"""`hornbook evaluate`: the record beside the run, the count of looks, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny_task
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from hornbook.cli.main import app
+from hornbook.errors import ConfigError, DataError
+from hornbook.evaluation import looks
+from hornbook.recipes import assessing
+from hornbook.recipes.adaptation import Opened
+from hornbook.recipes.kinds import KINDS
+from hornbook.records import AssessmentRecord
+from hornbook.tasks.task import Parts
+
+
+class Counting(tiny_task.Tiny):
+    """Letters counted, without a network: right always, or for all but every `wrong`th text."""
+
+    def __init__(self, wrong: int = 0) -> None:
+        self.wrong = wrong
+
+    @classmethod
+    def open_data(cls, data, columns, *, seed) -> Parts:
+        if data == "no test":
+            return Parts(data, tiny_task.letters(5), tiny_task.letters(5, 1), None)
+        return Parts(data, *(tiny_task.letters(120, seed + i) for i in range(3)))
+
+    def predict(self, model, items, *, device="cpu", progress=None):
+        true = [tiny_task.LABELS[item.target] for item in items]
+        return [
+            tiny_task.LABELS[1 - tiny_task.LABELS.index(t)] if self.wrong and i % self.wrong == 0
+            else t
+            for i, t in enumerate(true)
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Runs by name, whose model is nothing and whose task is made here."""
+    tasks = {}
+
+    def make(name, wrong=0, **settings):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        text = yaml.safe_dump({"data": "letters", "seed": 3, "columns": {}} | settings)
+        (folder / "config.yaml").write_text(text)
+        tasks[folder] = Counting(wrong)
+        return folder
+
+    def opened(folder):
+        return Opened(None, torch.nn.Linear(1, 1), tasks[folder])
+
+    monkeypatch.setitem(KINDS._table, "tiny", f"{__name__}:Counting")
+    monkeypatch.setattr(assessing, "open_task", opened)
+    return make
+
+
+def test_the_record_lies_beside_the_run_with_a_prediction_an_example(runs):
+    run = runs("good", wrong=10)
+    record = assessing.evaluate_run(str(run), part="validation")
+    assert record.metrics[0].value == pytest.approx(0.9)
+    assert record.metrics[0].low < 0.9 < record.metrics[0].high
+    assert record.look == 0
+    path = assessing.record_path(run, record)
+    assert AssessmentRecord.model_validate_json(path.read_text()) == record
+    lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line["example"] for line in lines] == list(range(120))
+    assert any("chosen by this part" in note for note in record.notes)
+
+
+def test_data_are_divided_as_for_training(runs):
+    """The seed and the columns of config.yaml: another seed would put training texts to the test"""
+    same = assessing.evaluate_run(str(runs("a", seed=3)), part="test")
+    other = assessing.evaluate_run(str(runs("b", seed=4)), part="test")
+    assert same.examples_hash != other.examples_hash
+
+
+def test_looks_at_test_are_counted_and_said(runs):
+    run = runs("good")
+    numbers = [assessing.evaluate_run(str(run), part="test") for _ in range(3)]
+    assert [record.look for record in numbers] == [1, 2, 3]
+    assert any("first look" in note for note in numbers[0].notes)
+    assert any("Look 3" in note and "too good" in note for note in numbers[2].notes)
+    other = assessing.evaluate_run(str(run), part="test", data="other data")
+    assert other.look == 4  # the same examples under another name
+
+
+def test_a_part_that_is_not_there_is_an_error_and_no_look(runs):
+    run = runs("none", data="no test")
+    with pytest.raises(DataError, match="no test part"):
+        assessing.evaluate_run(str(run), part="test")
+    assert not (run / looks.LOOKS).exists()
+
+
+def test_two_runs_are_compared_on_the_same_examples(runs):
+    good, bad = runs("good"), runs("bad", wrong=4)
+    record = assessing.evaluate_run(str(good), part="validation", against=str(bad))
+    (found,) = record.against.differences
+    assert (found.ours, found.theirs) == (1.0, 0.75)
+    assert record.against.verdict.startswith("Better than bad in accuracy")
+
+
+def test_choosing_between_trials_by_test_is_refused(runs, tmp_path):
+    first, second = runs("search/trials/0"), runs("search/trials/1", wrong=4)
+    (tmp_path / "search" / looks.SEARCH).write_text("{}")
+    with pytest.raises(ConfigError, match="trials of one search"):
+        assessing.evaluate_run(str(first), part="test", against=str(second))
+    assessing.evaluate_run(str(first), part="validation", against=str(second))
+    assert assessing.evaluate_run(str(first), part="test").look == 1
+    again = assessing.evaluate_run(str(second), part="test")
+    assert again.look == 2  # one after the other is choosing too
+    assert any("trials of this search" in note for note in again.notes)
+
+
+def test_runs_of_other_tasks_are_not_compared(runs, monkeypatch):
+    good, other = runs("good"), runs("other")
+    monkeypatch.setattr(
+        assessing, "_subject", lambda run: assessing.Subject(
+            assessing.folder_of(run), Opened(None, torch.nn.Linear(1, 1), _named(run)), {}
+        ),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="made for 'good'"):
+        assessing.evaluate_run(str(good), part="validation", against=str(other))
+
+
+def _named(run):
+    task = Counting()
+    task.name = run.rpartition("/")[2]
+    return task
+
+
+def test_a_model_as_it_came_is_not_judged_by_a_head_of_noise(runs):
+    with pytest.raises(ConfigError, match="its head would be noise"):
+        assessing.evaluate_run("minilm", part="test", task="classify", data="x")
+
+
+def test_what_is_printed(runs):
+    good, bad = runs("good"), runs("bad", wrong=4)
+    ask = ["evaluate", str(good), "--on", "test", "--against", str(bad)]
+    said = CliRunner().invoke(app, ask)
+    assert said.exit_code == 0, said.output
+    assert "good: tiny, 120 test examples" in said.output
+    assert "+0.250" in said.output and "< 0.001" in said.output
+    assert "not to choose by it" in said.output
+    found = json.loads(CliRunner().invoke(app, [*ask, "--json"]).stdout)
+    assert found["look"] == 2 and found["against"]["other"] == "bad"
