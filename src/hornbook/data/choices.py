@@ -101,13 +101,13 @@ def _columns(table: Table, named: Mapping[str, str]) -> dict[str, list[str]]:
     Raises UnknownNameError for a name nobody knows, DataError for a table without.
     """
     for ours, theirs in named.items():
-        for name, known in ((ours, NAMES), (theirs, table.columns)):
-            if name not in known:
-                raise UnknownNameError(f"there is no column '{name}'", hint=nearest(name, known))
+        for name, names in ((ours, list(NAMES)), (theirs, table.columns)):
+            if name not in names:
+                raise UnknownNameError(f"there is no column '{name}'", hint=nearest(name, names))
     folded = {column.casefold(): column for column in reversed(table.columns)}
     found = {ours: [theirs] for ours, theirs in named.items()}
-    for ours, names in NAMES.items():
-        if ours not in found and (known := next((n for n in names if n in folded), None)):
+    for ours, usual in NAMES.items():
+        if ours not in found and (known := next((n for n in usual if n in folded), None)):
             found[ours] = [folded[known]]
     letters = [folded[c] for c in LETTERS.casefold() if c in folded]
     if "options" not in found and len(letters) > 1:

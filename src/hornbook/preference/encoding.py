@@ -92,16 +92,16 @@ class Encoder:
         return asked[:n_stem], [self._up_to_its_end(whole[n_stem:]) for whole in told]
 
     def _plain(self, prompt: Prompt, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        if not isinstance(prompt, str):
-            if len(prompt) > 1:
-                raise ConfigError(
-                    "the prompts are conversations, and this model has no chat template",
-                    hint="Take a model that chats (`hornbook models`), or prompts that are texts.",
-                )
-            prompt = prompt[0]["content"] + "\n\n"
-        stem, *branches = self.tokenizer.encode(
-            [prompt, *answers], special=False, read_special=False
-        )
+        if isinstance(prompt, str):
+            text = prompt
+        elif len(prompt) == 1:
+            text = prompt[0]["content"] + "\n\n"
+        else:
+            raise ConfigError(
+                "the prompts are conversations, and this model has no chat template",
+                hint="Take a model that chats (`hornbook models`), or prompts that are texts.",
+            )
+        stem, *branches = self.tokenizer.encode([text, *answers], special=False, read_special=False)
         end = self.tokenizer.rust.token_to_id(END_OF_TEXT)
         ends = [min(self.ends) if end is None else end] if self.ends or end is not None else []
         return stem, [branch + ends for branch in branches]

@@ -87,7 +87,8 @@ class Reward:
         return n_read(item)
 
     def collate(self, items: Sequence[Item], device: str = "cpu") -> RewardBatch:
-        laid = lay(sorted(items, key=lambda item: (shape(item), item.source)), device)
+        ordered: list[Item] = sorted(items, key=lambda item: (shape(item), item.source))
+        laid = lay(ordered, device)
         return RewardBatch(laid.tokens, laid.layout)
 
     def loss(self, model: nn.Module, batch: RewardBatch) -> LossSum:
