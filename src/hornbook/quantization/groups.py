@@ -45,8 +45,8 @@ class GroupedLinear(nn.Module):
                 hint=f"Take one of {fitting}." if fitting else "Take 8 bits.",
             )
         self.group, self.shape = group, (d_out, d_in)
-        values, scales = _rounded(weight, group)
-        self.register_buffer("packed", _two_in_a_byte(values))
+        packed, scales = _packed(weight, group)
+        self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
         self._ready: Tensor | None = None  # as torch's product wants it
@@ -93,6 +93,16 @@ class GroupedLinear(nn.Module):
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
+
+
+def _packed(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    if weight.is_meta:  # arithmetic without numbers would import 800 modules, 70 MB of them
+        d_out, d_in = weight.shape
+        packed = torch.empty(d_out, d_in // 2, dtype=torch.uint8, device="meta")
+        scales = (d_in // group, d_out, 2)
+        return packed, torch.empty(scales, dtype=torch.bfloat16, device="meta")
+    values, scales = _rounded(weight, group)
+    return _two_in_a_byte(values), scales
 
 
 def _two_in_a_byte(values: Tensor) -> Tensor:

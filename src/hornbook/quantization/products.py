@@ -30,8 +30,8 @@ class ByteMatrix(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        scales = weight.abs().amax(1).clamp(min=1e-12) / 127
-        self.register_buffer("values", (weight / scales[:, None]).round().to(torch.int8))
+        values, scales = _rounded(weight)
+        self.register_buffer("values", values)
         self.register_buffer("scales", scales)
         self._sums: Sums | None = None
 
@@ -45,6 +45,14 @@ class ByteMatrix(nn.Module):
     def rows(self, indices: Tensor) -> Tensor:
         """Some rows as float32: (...) -> (..., d_in)."""
         return self.values[indices] * self.scales[indices].unsqueeze(-1)
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    if weight.is_meta:  # arithmetic without numbers would import 800 modules, 70 MB of them
+        values = torch.empty(weight.shape, dtype=torch.int8, device="meta")
+        return values, torch.empty(len(weight), device="meta")
+    scales = weight.abs().amax(1).clamp(min=1e-12) / 127
+    return (weight / scales[:, None]).round().to(torch.int8), scales
 
 
 class Sums(Protocol):

@@ -68,7 +68,7 @@ class TurnedEmbedding(ByteEmbedding):
     turn: Tensor
 
     def __init__(self, weight: Tensor, turn: Tensor) -> None:
-        super().__init__(weight @ turn)
+        super().__init__(weight if weight.is_meta else weight @ turn)
         self.register_buffer("turn", turn)
 
     @torch.no_grad()
