@@ -81,7 +81,7 @@ def label_findings(counts: Mapping[str, Counter[str]], label_names: Sequence[str
                 "warn",
                 f"{n / train.total():.1%} of the training labels are '{name}'",
                 "Who always says so has that accuracy.",
-                "Choose by another metric: --set options.best=matthews (or macro_f1).",
+                "Choose by another metric: --set best=matthews, or macro_f1.",
             )
         )
     return findings
