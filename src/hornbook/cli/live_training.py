@@ -14,8 +14,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -163,23 +164,31 @@ class TrainingView:
         return Group(*parts)
 
 
-@contextmanager
-def view(quiet: bool = False) -> Iterator[TrainingView]:
+V = TypeVar("V", bound=TrainingView)
+
+
+def view(quiet: bool = False) -> AbstractContextManager[TrainingView]:
     """What to tell of a run while the block runs; nothing is shown when quiet."""
+    return showing(TrainingView, quiet)
+
+
+@contextmanager
+def showing(kind: type[V], quiet: bool) -> Iterator[V]:
+    """A view of this kind: moving in a terminal, lines elsewhere, nothing when quiet."""
     console = Console(stderr=True)
 
     def write(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if quiet:
-        yield TrainingView()
+        yield kind()
     elif console.is_terminal:
-        shown = TrainingView(every=math.inf)
+        shown = kind(every=math.inf)
         with Live(console=console, refresh_per_second=4, get_renderable=shown.render):
             shown.line = write
             yield shown
     else:
-        yield TrainingView(line=write)
+        yield kind(line=write)
 
 
 def evaluation_in_words(evaluation: EvaluationRecord) -> str:

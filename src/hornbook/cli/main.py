@@ -21,6 +21,7 @@ from hornbook.cli import (
     doctor,
     evaluate,
     export,
+    finetune,
     generate,
     models,
     plan,
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.command("train")(train.command)
+app.command("finetune")(finetune.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)

@@ -14,18 +14,16 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from hashlib import sha256
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hornbook import bundle as bundles
-from hornbook import files
+from hornbook.adapters.fingerprint import fingerprint
 from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, TrainingError
 from hornbook.nn.losses import LossSum
@@ -42,6 +40,7 @@ from hornbook.training.loop import Step, train_steps
 from hornbook.training.memory import return_freed_memory
 from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups
 from hornbook.training.recomputation import recomputed
+from hornbook.training.refused import keep_batch
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock
 
@@ -126,7 +125,7 @@ class Adaptation:
         self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
         if begin := getattr(task, "begin", None):  # with the base's weights, also when resumed
             begin(model, train_items, device=self.device, progress=None)
-        self._base = _fingerprint(model)
+        self._base = fingerprint(model)
         self._resume()
 
     @property
@@ -198,7 +197,9 @@ class Adaptation:
     def _steps(self) -> Iterator[list[Any]]:
         for parts in self.batches:
             self._drawn = parts
-            yield [self.task.collate([self.items[i] for i in p], self.device) for p in parts]
+            with in_epoch(self.task, self.batches.epoch):
+                drawn = [self.task.collate([self.items[i] for i in p], self.device) for p in parts]
+            yield drawn
 
     def _record(self, step: Step) -> StepRecord:
         return StepRecord(
@@ -309,6 +310,21 @@ class Adaptation:
             best.load_into(_kept(self.model))
 
 
+@contextmanager
+def in_epoch(task: Any, epoch: int) -> Iterator[None]:
+    """While training batches of an epoch are made: a task with `epoch` hides other words in each.
+
+    Outside it is 0, so that validation is of the same words every time.
+    """
+    if hasattr(task, "epoch"):
+        task.epoch = epoch
+    try:
+        yield
+    finally:
+        if hasattr(task, "epoch"):
+            task.epoch = 0
+
+
 class _WithLoss(nn.Module):
     """A model that gives its loss: what several processes need to see as one forward pass."""
 
@@ -344,16 +360,6 @@ def _kept(model: nn.Module) -> Any:
     return model if whole else _Trained(model)
 
 
-def _fingerprint(model: nn.Module) -> str:
-    """Of the weights that stay as they are; empty where all are trained."""
-    digest = sha256()
-    frozen = [(name, p) for name, p in model.named_parameters() if not p.requires_grad]
-    for name, p in frozen:
-        digest.update(name.encode())
-        digest.update(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest() if frozen else ""
-
-
 def make_optimizer(model: nn.Module, settings: AdaptSettings, factor: float = 1.0) -> AnyOptimizer:
     """AdamW over what is trainable, at the settings' rates times `factor`."""
     assert settings.lr is not None
@@ -369,7 +375,7 @@ def make_optimizer(model: nn.Module, settings: AdaptSettings, factor: float = 1.
 
 def rate_of(model: nn.Module, *, layer_decay: float, head: float) -> Callable[[str], float]:
     """A parameter's rate over the run's: `head` for a head, less with each block below it."""
-    block = re.compile(r"(?:.*\.)?blocks\.(\d+)\.")
+    block = re.compile(r"(?:.*\.)?(?:blocks|encoder|decoder)\.(\d+)\.")
     found = [int(m[1]) for name, _ in model.named_parameters() if (m := block.match(name))]
     n_blocks = max(found, default=-1) + 1
 
@@ -396,38 +402,6 @@ def chosen_precision(settings: AdaptSettings) -> Precision:
     if settings.precision in ("auto", chosen.dtype):
         return chosen
     return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")
-
-
-def keep_batch(place: Path, task: Task, items: Sequence[Any]) -> None:
-    """Write a batch for a look: examples.json, and its tensors as safetensors."""
-    shown = [
-        {
-            "source": getattr(item, "source", None),
-            "n_tokens": task.length(item),
-            "text": "".join(part.text for part in task.show(item)),
-        }
-        for item in items
-    ]
-    tensors = {n: x.detach().cpu().contiguous() for n, x in tensors_of(task.collate(items))}
-    with files.atomic_folder(place) as inside:
-        text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-        files.write_text(inside / "examples.json", text)
-        save_file(tensors, inside / "batch.safetensors")
-
-
-def tensors_of(batch: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a batch, of dataclasses, mappings and sequences in it too, by their names."""
-    if isinstance(batch, Tensor):
-        yield name or "batch", batch
-    elif is_dataclass(batch) and not isinstance(batch, type):
-        for f in fields(batch):
-            yield from tensors_of(getattr(batch, f.name), f"{name}.{f.name}".lstrip("."))
-    elif isinstance(batch, dict):
-        for key, part in batch.items():
-            yield from tensors_of(part, f"{name}.{key}".lstrip("."))
-    elif isinstance(batch, list | tuple):
-        for i, part in enumerate(batch):
-            yield from tensors_of(part, f"{name}.{i}".lstrip("."))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ class AdaptSettings(Settings):
     task: str
     model: str  # a path, a run, a name of the catalogue or of the hub
     data: str
-    columns: dict[str, str] = {}  # what a person named, by the task's names
+    columns: dict[str, str] = Field(
+        default_factory=dict
+    )  # what a person named, by the task's names
     method: str = "full"
     rank: int = Field(16, ge=1)  # of an adapter
     alpha: float | None = Field(None, gt=0)  # twice the rank when None
@@ -49,7 +51,7 @@ class AdaptSettings(Settings):
     trackers: tuple[str, ...] = ()  # accelerate's: tensorboard, wandb, ...
     precision: Precision = "auto"
     seed: int = 0
-    options: dict[str, Any] = {}  # the task's own
+    options: dict[str, Any] = Field(default_factory=dict)  # the task's own
 
     @field_validator("method")
     @classmethod

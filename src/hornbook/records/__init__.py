@@ -4,12 +4,25 @@ Frozen pydantic models, so that every file made from them can be read back and c
 seconds unless the name says `_ms`; sizes are bytes; energy is kilowatt-hours; scores lie in 0..1.
 """
 
+from hornbook.records.adaptation import (
+    AdaptPlanRecord,
+    AdaptSummary,
+    FindingRecord,
+    PreflightRecord,
+)
 from hornbook.records.assessment import (
     AssessmentRecord,
     ComparisonRecord,
+    CurvePoint,
     DifferenceRecord,
+    Forecast,
+    LearningCurveRecord,
     MetricRecord,
     Part,
+    SearchedSetting,
+    TrialRecord,
+    TrialState,
+    TuningRecord,
 )
 from hornbook.records.base import (
     EnergySource,
@@ -52,12 +65,15 @@ from hornbook.records.training import (
 )
 
 __all__ = [
+    "AdaptPlanRecord",
+    "AdaptSummary",
     "AssessmentRecord",
     "Audit",
     "ClusterRecord",
     "ComparisonRecord",
     "Confusion",
     "CorpusRecord",
+    "CurvePoint",
     "CurveReading",
     "DatasetInfo",
     "DifferenceRecord",
@@ -66,12 +82,15 @@ __all__ = [
     "Environment",
     "EvaluationRecord",
     "Evidence",
+    "FindingRecord",
     "Finite",
+    "Forecast",
     "HardText",
     "LabelCount",
     "LabelIssue",
     "LabelScore",
     "LeaderboardRow",
+    "LearningCurveRecord",
     "MemoryRecord",
     "MetricRecord",
     "Metrics",
@@ -79,10 +98,12 @@ __all__ = [
     "Pattern",
     "PlanCheck",
     "PlanRecord",
+    "PreflightRecord",
     "Record",
     "Referee",
     "RunStatus",
     "RunSummary",
+    "SearchedSetting",
     "Setting",
     "Sharding",
     "Status",
@@ -90,4 +111,7 @@ __all__ = [
     "StudyRecord",
     "Summary",
     "TechniqueResult",
+    "TrialRecord",
+    "TrialState",
+    "TuningRecord",
 ]

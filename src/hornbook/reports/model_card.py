@@ -45,7 +45,7 @@ def write_model_card(
     fine-tuned, None where training began from nothing.
     """
     labels = sorted(per_label, key=lambda s: (-s.support, s.label))
-    template = _environment().get_template("model_card.md.j2")
+    template = card_templates().get_template("model_card.md.j2")
     text = template.render(
         front_matter=Ready(_front_matter(result, row, dataset, environment, base_model)),
         result=result,
@@ -56,8 +56,8 @@ def write_model_card(
         limits=_limits(result, row, dataset, labels, base_model),
         environment=environment,
         hashes=hashes,
-        command=_code_block(command),
-        predict=_code_block(
+        command=code_block(command),
+        predict=code_block(
             f'hornbook predict RUN --technique {shlex.quote(result.technique)} "your text here"'
         ),
         base_model=base_model,
@@ -65,7 +65,7 @@ def write_model_card(
     write_text(path, text)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def card_templates() -> ImmutableSandboxedEnvironment:
     # HTML's escapes would show in a README; Markdown's own are applied to every printed value.
     made = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(TEMPLATES),
@@ -90,7 +90,7 @@ def _escaped(value: Any) -> Any:
     return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", line)
 
 
-def _code_block(text: str) -> Ready:
+def code_block(text: str) -> Ready:
     """A fenced block whose fence is longer than any run of backticks inside."""
     text = readable.printable(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)

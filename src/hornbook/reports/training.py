@@ -5,6 +5,7 @@ As the study's report: no script, nothing fetched, every value through one gate 
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,15 @@ from markupsafe import Markup
 
 from hornbook.errors import DataError
 from hornbook.files import write_text
-from hornbook.records import EvaluationRecord, Metrics, PlanCheck, Referee, RunSummary, StepRecord
+from hornbook.records import (
+    AdaptSummary,
+    EvaluationRecord,
+    Metrics,
+    PlanCheck,
+    Referee,
+    RunSummary,
+    StepRecord,
+)
 from hornbook.reports import readable
 from hornbook.reports.html import TEMPLATES, environment
 from hornbook.reports.lines import Chart, Level, Line, draw, time_ticks
@@ -68,7 +77,7 @@ def write_training_report(folder: Path) -> Path:
     Raises DataError when summary.json or metrics.jsonl is missing or cannot be read.
     """
     try:
-        summary = RunSummary.model_validate_json((folder / "summary.json").read_bytes())
+        summary = summary_of((folder / "summary.json").read_bytes())
         metrics = Metrics.from_lines((folder / "metrics.jsonl").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
@@ -78,6 +87,15 @@ def write_training_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_text(path, render(summary, metrics))
     return path
+
+
+def summary_of(content: bytes) -> RunSummary:
+    """summary.json of a run from nothing, or of one that adapted a model.
+
+    Raises ValueError (pydantic's, or JSON's) for anything else.
+    """
+    adapted = "task" in json.loads(content)
+    return (AdaptSummary if adapted else RunSummary).model_validate_json(content)
 
 
 def render(summary: RunSummary, metrics: Metrics) -> str:
@@ -91,6 +109,7 @@ def render(summary: RunSummary, metrics: Metrics) -> str:
         .get_template("training.html.j2")
         .render(
             summary=summary,
+            adapted=summary if isinstance(summary, AdaptSummary) else None,
             metrics=metrics,
             css=Markup(css),
             referee=referee,
@@ -140,6 +159,8 @@ def _planned(summary: RunSummary) -> dict[str, str]:
 
 def _short_unit(summary: RunSummary) -> str:
     """What one token is called in "nats a ...": a word of the unit, else "token"."""
+    if isinstance(summary, AdaptSummary):
+        return "target"
     return summary.unit if summary.unit in ("character", "word", "byte") else "token"
 
 

@@ -1,0 +1,217 @@
+"""`hornbook finetune`: adapt a model to a task."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hornbook.cli.train import pairs, stop_at_step
+from hornbook.errors import ConfigError
+
+_DATA, _METHOD, _LENGTH, _RUN, _OUTPUT = "Data", "Method", "Length", "The run", "Output"
+TASKS = "classify, pairs, tag, answer, translate, summarize, fill, chat, embed or choose"
+
+
+def command(
+    task: Annotated[str | None, typer.Argument(help=f"{TASKS}.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="What is adapted: a name (hornbook models), a run, a folder, owner/name.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A data set's name, a file or a folder.", rich_help_panel=_DATA),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="name=COLUMN: what is read as what.", rich_help_panel=_DATA),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="full, head, last-2, lora, dora or qlora; full.", rich_help_panel=_METHOD
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="name=value: rank, lr, tokens_per_step, ..., or the task's own.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the examples; 3.", rich_help_panel=_LENGTH)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps, instead.", rich_help_panel=_LENGTH)
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Size the run to the clock, instead: 90s, 5m.", rich_help_panel=_LENGTH),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the head, order and division; 0.", rich_help_panel=_RUN)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; runs/<task>-<data>-<time>.", rich_help_panel=_RUN),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="A run to go on with.", rich_help_panel=_RUN)
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Preflight's warnings stop too.", rich_help_panel=_RUN),
+    ] = False,
+    show_masks: Annotated[
+        bool,
+        typer.Option(
+            "--show-masks",
+            help="Print some examples' tokens and which carry loss; train nothing.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Preflight and the plan; train nothing.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print summary.json, or the plan.", rich_help_panel=_OUTPUT),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Adapt a model to a task: classify texts, tag words, answer, translate, chat, ...
+
+    Before any weight moves, preflight looks for what would spoil the run. The run folder keeps the
+    best model by validation, as a folder that transformers opens, head included; the test part is
+    never looked at: `hornbook evaluate RUN --on test` does that.
+    """
+    given = {
+        "task": task,
+        "model": model,
+        "data": data,
+        "columns": dict(map(named, column)) if column else None,
+        "method": method,
+        "epochs": epochs,
+        "steps": steps,
+        "time": time,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= settled(settings or [])
+    carry_out(given, Wanted(out, resume, strict, show_masks, dry_run, as_json, quiet))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be done with a run, and what is to be seen of it."""
+
+    out: Path | None = None
+    resume: Path | None = None
+    strict: bool = False
+    show_masks: bool = False
+    dry_run: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    command: str = "finetune"
+
+
+def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
+    """Open, look over, run and report. given: `AdaptSettings` that were named."""
+    from hornbook.cli import adaptation_tables as tables
+    from hornbook.cli.live_adaptation import AdaptationView
+    from hornbook.cli.live_training import showing
+    from hornbook.config import settings_from
+    from hornbook.recipes.adaptation_opening import open_new, reopen
+    from hornbook.recipes.adaptation_settings import AdaptSettings
+    from hornbook.recipes.preflight import refuse
+    from hornbook.reports.adaptation_card import write_run_card
+    from hornbook.reports.training import write_training_report
+    from hornbook.training.accelerator import place
+
+    first = place()[0] == 0
+    if wanted.resume is not None:
+        if wanted.dry_run or wanted.show_masks:
+            raise ConfigError(
+                "--dry-run and --show-masks are for a new run", hint="Leave out --resume or these."
+            )
+        session = reopen(wanted.resume, given)
+    else:
+        _check_named(given)
+        session = open_new(settings_from(AdaptSettings, **given), wanted.out)
+    loud = first and not wanted.quiet
+    if wanted.show_masks:
+        tables.show_masks(session)
+        return
+    if loud and not wanted.as_json:
+        tables.show_beginning(session)
+    if wanted.resume is None:
+        record = session.look_over(measured=place()[1] == 1)
+        if wanted.dry_run and wanted.as_json:
+            print(record.model_dump_json(indent=2))
+            return
+        if loud or wanted.dry_run:
+            tables.show_preflight(record, out=sys.stdout if wanted.dry_run else sys.stderr)
+        refuse(session.findings, strict=wanted.strict)
+        if wanted.dry_run:
+            return
+    with showing(AdaptationView, wanted.quiet or not first) as view:
+        view.expect(session.plan, seconds=session.settings.time, best_name=session.task.best)
+        stop_at_step(session.stop)
+        summary = session.carry_out(view, command=shlex.join(["hornbook", *sys.argv[1:]]))
+    if summary is None:  # one of several processes, and not the first
+        return
+    write_training_report(session.folder)
+    write_run_card(session.folder)
+    tables.show_run(session.folder, summary, wanted.as_json, wanted.command)
+    if summary.status == "interrupted":
+        raise typer.Exit(130)
+
+
+def _check_named(given: dict[str, Any]) -> None:
+    hints = {
+        "task": f"Name one: {TASKS}.",
+        "model": "Give --model: minilm, smollm2-135m-instruct, a run or a folder.",
+        "data": "Give --data: a data set's name, a file or a folder.",
+    }
+    for name, hint in hints.items():
+        if name not in given:
+            raise ConfigError(f"which {name} is not said", hint=hint)
+
+
+def settled(settings: Sequence[str]) -> dict[str, Any]:
+    """--set name=value: the recipe's settings, and the task's own under `options`."""
+    from hornbook.recipes.adaptation_settings import AdaptSettings
+
+    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in pairs(list(settings)).items():
+        own = name.removeprefix("options.")
+        if name in AdaptSettings.model_fields and name not in ("options", "columns"):
+            found[name] = value
+        else:
+            options[own] = value
+    return found | ({"options": options} if options else {})
+
+
+def named(column: str) -> tuple[str, str]:
+    """--column name=COLUMN. Raises ConfigError for what is none."""
+    name, separator, value = column.partition("=")
+    if not separator or not name.strip() or not value:
+        raise ConfigError(f"--column {column} is not name=COLUMN", hint="E.g. --column text=body")
+    return name.strip(), value

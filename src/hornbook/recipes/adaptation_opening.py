@@ -1,0 +1,134 @@
+"""Opening a fine-tuning run: a new one from its settings, or an old one from its folder."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from hornbook import bundle as bundles
+from hornbook import runs
+from hornbook.adapters.methods import prepare
+from hornbook.config import settings_from
+from hornbook.errors import ConfigError, StudyError, nearest
+from hornbook.recipes.adaptation import chosen_precision, width
+from hornbook.recipes.adaptation_run import Session
+from hornbook.recipes.adaptation_settings import AdaptSettings, decided
+from hornbook.recipes.kinds import KINDS
+from hornbook.records import AdaptSummary
+from hornbook.tasks.task import Task
+from hornbook.training.accelerator import make_accelerator, place
+from hornbook.training.emissions import country
+
+
+def open_new(settings: AdaptSettings, out: Path | None) -> Session:
+    """Open model and data, and make everything ready; nothing is written yet.
+
+    Raises StudyError when the folder holds something, and what model and data raise.
+    """
+    if place()[1] > 1 and (out is None or settings.time is not None):
+        raise ConfigError(
+            "several processes need one folder, and end together only after steps or epochs",
+            hint="Give --out and --epochs or --steps.",
+        )
+    folder = out or runs.default_folder(f"{settings.task}-{Path(settings.data).stem}")
+    if not place()[0] and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StudyError(
+            f"{folder} is not empty",
+            hint=f"Choose another --out, or go on with it: --resume {folder}",
+        )
+    country()  # refused before anything is begun
+    return _ready(settings, folder)
+
+
+def reopen(folder: Path, given: dict[str, Any]) -> Session:
+    """A run that is to go on from its last whole checkpoint, or from its start.
+
+    given: settings named beside it. Raises ConfigError when they differ from the run's, StudyError
+    when it is finished or no run.
+    """
+    settings = read_settings(folder / "config.yaml")
+    wanted = settings_from(AdaptSettings, **(settings.model_dump() | given))
+    different = [
+        f"{name} is {getattr(settings, name)!r}, asked for {getattr(wanted, name)!r}"
+        for name in given
+        if getattr(settings, name) != getattr(wanted, name)
+    ]
+    if different:
+        raise ConfigError(
+            f"{folder} was begun with other settings: {'; '.join(different)}",
+            hint="Leave them out to go on, or start a new run.",
+        )
+    if (folder / "summary.json").is_file():
+        summary = runs.read_record(folder / "summary.json", AdaptSummary)
+        if summary.status in ("finished", "stopped early"):
+            raise StudyError(
+                f"{folder} is finished: {summary.n_steps:,} steps",
+                hint=f"Start another one; `hornbook evaluate {folder}` measures this one.",
+            )
+    return _ready(settings, folder)
+
+
+def _ready(settings: AdaptSettings, folder: Path) -> Session:
+    kind = KINDS.load(settings.task)
+    _check_options(kind, settings)
+    parts = kind.open_data(settings.data, settings.columns, seed=settings.seed)
+    bundle = bundles.open_model(settings.model)
+    make_accelerator(chosen_precision(settings), seed=settings.seed)  # seeds the head
+    own: dict[str, Any] = dict(settings.options)
+    if settings.max_tokens is not None:
+        own["max_tokens"] = settings.max_tokens
+    task: Task = kind.make(bundle, parts, **own)
+    model = task.build(bundle)
+    set_dropout(model, settings.dropout)
+    prepared = prepare(
+        model,
+        settings.method,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.adapter_dropout,
+        targets=settings.targets,
+        rank_stabilized=settings.rank_stabilized,
+    )
+    chosen = decided(settings, d_model=width(model))
+    return Session(chosen.settings, chosen.names, bundle, parts, task, model, prepared, folder)
+
+
+def _check_options(kind: Any, settings: AdaptSettings) -> None:
+    """Raise ConfigError for a setting that neither the recipe nor the task has."""
+    parameters = inspect.signature(kind.make).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    own = [n for n in parameters if n not in ("bundle", "parts", "max_tokens")]
+    for name in settings.options:
+        if name not in own:
+            known = [*own, *AdaptSettings.model_fields]
+            raise ConfigError(
+                f"neither the recipe nor the task '{settings.task}' has a setting '{name}'",
+                hint=nearest(name, known),
+            )
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Have every part of a model drop this share of numbers while it learns."""
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = share
+        elif isinstance(getattr(part, "dropout", None), float):
+            setattr(part, "dropout", share)  # noqa: B010 (what the type checker knows of a module)
+
+
+def read_settings(path: Path) -> AdaptSettings:
+    """Read config.yaml. Raises StudyError when it is missing, ConfigError for unknown keys."""
+    if not path.is_file():
+        raise StudyError(f"there is no {path}", hint="Name the folder of a fine-tuning run.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}", hint="Mend it, or start anew.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings", hint="Lines such as `task: classify`.")
+    return settings_from(AdaptSettings, **values)

@@ -1,0 +1,366 @@
+"""A few steps on a copy of the model, before the first one that counts: memory, time, and whether
+one batch can be learnt at all.
+
+Memory is counted before anything large is made: weights, gradients and AdamW's moments by their
+numbers, activations by what a small batch keeps for the way back, times the tokens of a step.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hornbook.data.item_batches import ItemBatches
+from hornbook.recipes.adaptation import make_optimizer
+from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
+from hornbook.records import AdaptPlanRecord, MemoryRecord
+from hornbook.tasks.task import Finding, Task
+
+SMALL, PROBED = 256, 512  # tokens of a batch to memorise, and of one that is timed
+USABLE = 0.92  # of the free memory, as `evaluation.plan` has it
+FORWARD = 1 / 3  # a forward pass' share of a step
+SLACK = 1.25  # of activations: what the heap and the backward pass hold besides
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is rehearsed. n_validation: tokens of an evaluation; n_looks: how many times it is
+    read over the run. available: bytes of memory that are free."""
+
+    model: nn.Module
+    task: Task
+    items: Sequence[Any]
+    settings: AdaptSettings
+    device: str = "cpu"
+    n_validation: int = 0
+    n_looks: int = 0
+    available: int | None = None
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """The plan, and what was found on the way to it."""
+
+    plan: AdaptPlanRecord
+    findings: tuple[Finding, ...]
+
+
+def rehearse(run: Rehearsal, *, seconds: float = 20.0) -> Rehearsed:
+    """Count the memory; where it suffices, time steps and learn a batch by heart, on a copy.
+
+    seconds: about the most that this may take. The model is as before afterwards.
+    """
+    small = batch_of(run, SMALL)
+    if begin := getattr(run.task, "begin", None):
+        begin(run.model, small, device=run.device, progress=None)
+    kept = activation_bytes(run, small)
+    settings = run.settings
+    memory = _memory(run, kept, settings.micro_batches)
+    available = _available(run.device) if run.available is None else run.available
+    budget = round(USABLE * available)
+    plan = _plan(run, memory, available)
+    if memory.total > budget:
+        changes = _changes(run, kept, budget)
+        plan = plan.model_copy(update={"fits": False, "changes": changes})
+        return Rehearsed(plan, (_too_small(plan, memory, budget),))
+    began = time.monotonic()
+    trial = copy.deepcopy(run.model)
+    with _same_numbers(trial):
+        pace = _pace(run, trial, seconds / 2)
+        found = _memorise(run, trial, small, seconds - (time.monotonic() - began))
+    return Rehearsed(_timed(run, plan, pace), found)
+
+
+def batch_of(run: Rehearsal, n_tokens: int) -> list[Any]:
+    """The first items, so many tokens of them, two at least; where all are long, short ones."""
+    items = list(run.items)
+    if sum(run.task.length(item) for item in items[:2]) > n_tokens:
+        items = sorted(items, key=run.task.length)
+    chosen: list[Any] = []
+    for item in items:
+        if len(chosen) >= 2 and sum(map(run.task.length, [*chosen, item])) > n_tokens:
+            break
+        chosen.append(item)
+    return chosen
+
+
+def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> float:
+    """Bytes kept for the way back, a token read; weights are not counted."""
+    held: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in run.model.parameters()}
+
+    def keep(x: Tensor) -> Tensor:
+        place = x.untyped_storage().data_ptr()
+        if place not in weights:
+            held[place] = x.untyped_storage().nbytes()
+        return x
+
+    was_training = run.model.training
+    run.model.train()
+    batch = run.task.collate(items, run.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        run.task.loss(run.model, batch)
+    run.model.train(was_training)
+    return sum(held.values()) / sum(map(run.task.length, items))
+
+
+# Memory
+
+
+def _memory(
+    run: Rehearsal, kept: float, micro_batches: int, *, n_trained: int | None = None
+) -> MemoryRecord:
+    """Bytes when most are held. kept: activations of a token."""
+    parameters = list(run.model.parameters())
+    held = [*parameters, *run.model.buffers()]
+    weights = sum(x.numel() * x.element_size() for x in held)
+    if n_trained is None:
+        n_trained = sum(p.numel() for p in parameters if p.requires_grad)
+    activations = round(SLACK * kept * _most_tokens(run, micro_batches))
+    parts = {"weights": weights, "gradients": 4 * n_trained, "optimizer": 8 * n_trained}
+    return MemoryRecord(
+        **parts, activations=activations, head=0, working=0, total=sum(parts.values()) + activations
+    )
+
+
+def _most_tokens(run: Rehearsal, micro_batches: int) -> int:
+    """Tokens of the largest micro-batch."""
+    settings = run.settings
+    lengths = [run.task.length(item) for item in run.items]
+    longest = max(lengths)
+    if settings.examples_per_step:
+        return -(-settings.examples_per_step // micro_batches) * longest
+    return max(longest, settings.tokens_per_step // micro_batches)
+
+
+def _changes(run: Rehearsal, kept: float, budget: int) -> list[str]:
+    """Settings that would fit, those that leave the result as it is first."""
+    settings, found = run.settings, []
+    per_step = settings.examples_per_step or len(run.items)
+    micro = settings.micro_batches * 2
+    while micro <= min(64, per_step):
+        if (total := _memory(run, kept, micro).total) <= budget:
+            found.append(f"--set micro_batches={micro} (the same result): {_mb(total)}")
+            break
+        micro *= 2
+    if not settings.gradient_checkpointing and kept:
+        n_blocks = max(
+            (len(part) for part in run.model.modules() if isinstance(part, nn.ModuleList)),
+            default=0,
+        )
+        if n_blocks > 1:
+            total = _memory(run, kept * 2 / n_blocks, settings.micro_batches).total
+            if total <= budget:
+                found.append(f"--set gradient_checkpointing=true (slower by a third): {_mb(total)}")
+    n_all = sum(p.numel() for p in run.model.parameters())
+    if settings.method not in ADAPTERS:
+        total = _memory(run, kept, settings.micro_batches, n_trained=n_all // 50).total
+        if total <= budget:
+            found.append(f"--method lora: {_mb(total)}")
+    if settings.method != "qlora":
+        total = _memory(run, kept, settings.micro_batches, n_trained=n_all // 50).total
+        total -= round(3.4 * n_all)  # 4 bits and their scales instead of 32
+        if total <= budget:
+            found.append(f"--method qlora: {_mb(total)}")
+    return found or ["a smaller model: no setting tried makes this one fit"]
+
+
+def _too_small(plan: AdaptPlanRecord, memory: MemoryRecord, budget: int) -> Finding:
+    return Finding(
+        "memory",
+        "stop",
+        f"it needs {_mb(memory.total)}, {_mb(budget)} can be had (weights {_mb(memory.weights)}, "
+        f"gradients and optimiser {_mb(memory.gradients + memory.optimizer)}, activations "
+        f"{_mb(memory.activations)})",
+        "The system would end the run.",
+        "What would fit: " + "; ".join(plan.changes) + ".",
+    )
+
+
+def _available(device: str) -> int:
+    import psutil
+
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    return psutil.virtual_memory().available
+
+
+# Time
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Seconds of a token, forward and backward, and of an update of the weights."""
+
+    token: float
+    update: float
+
+
+def _pace(run: Rehearsal, trial: nn.Module, seconds: float) -> _Pace:
+    """Two or three steps on the trial model; the first one warms up."""
+    items = batch_of(run, PROBED)
+    n_tokens = sum(map(run.task.length, items))
+    optimizer = make_optimizer(trial, run.settings)
+    trial.train()
+    tokens, updates = [], []
+    began = time.monotonic()
+    for i in range(3):
+        start = time.perf_counter()
+        loss = run.task.loss(trial, run.task.collate(items, run.device))
+        (loss.total / max(1, loss.n_targets)).backward()
+        middle = time.perf_counter()
+        optimizer.step()
+        optimizer.zero_grad()
+        tokens.append((middle - start) / n_tokens)
+        updates.append(time.perf_counter() - middle)
+        if i and time.monotonic() - began > seconds / 2:
+            break
+    return _Pace(min(tokens[1:]), min(updates[1:]))
+
+
+def _plan(run: Rehearsal, memory: MemoryRecord, available: int) -> AdaptPlanRecord:
+    """The plan as far as it is known without a measurement."""
+    parameters = list(run.model.parameters())
+    n_trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return AdaptPlanRecord(
+        model=run.settings.model,
+        method=run.settings.method,
+        n_parameters=sum(p.numel() for p in parameters),
+        n_trained=n_trained,
+        n_steps=0,
+        n_tokens=0,
+        seconds=0.0,
+        tokens_per_second=0.0,
+        memory=memory,
+        memory_available=available,
+        fits=True,
+        advice=advice(run.settings, len({item.source for item in run.items})),
+    )
+
+
+def _timed(run: Rehearsal, plan: AdaptPlanRecord, pace: _Pace) -> AdaptPlanRecord:
+    settings = run.settings
+    lengths = [run.task.length(item) for item in run.items]
+    batches = ItemBatches(
+        lengths,
+        tokens_per_batch=settings.tokens_per_step,
+        items_per_batch=settings.examples_per_step,
+        seed=settings.seed,
+        n_parts=settings.micro_batches,
+    )
+    per_step = sum(lengths) / batches.n_batches
+    a_step = per_step * pace.token + pace.update
+    looking = run.n_looks * run.n_validation * FORWARD * pace.token
+    if settings.time is not None:
+        n_steps = max(1, round((settings.time - min(looking, 0.2 * settings.time)) / a_step))
+        seconds = settings.time
+    else:
+        n_steps = settings.steps or max(1, round((settings.epochs or 1) * batches.n_batches))
+        seconds = n_steps * a_step + looking
+    return plan.model_copy(
+        update={
+            "n_steps": n_steps,
+            "n_tokens": round(n_steps * per_step),
+            "seconds": seconds,
+            "tokens_per_second": per_step / a_step,
+        }
+    )
+
+
+# One batch by heart
+
+
+def _memorise(
+    run: Rehearsal, trial: nn.Module, items: Sequence[Any], seconds: float
+) -> tuple[Finding, ...]:
+    """Train the copy on one small batch until its loss is a quarter of what it was."""
+    batch = run.task.collate(items, run.device)
+    losses: list[float] = []
+    began = time.monotonic()
+    for factor in (3.0, 30.0):
+        model = trial if factor == 3.0 else copy.deepcopy(run.model)
+        optimizer = make_optimizer(model, run.settings, factor)
+        model.eval()  # without dropout
+        losses = []
+        while len(losses) < 60:
+            loss = run.task.loss(model, batch)
+            mean = loss.total / max(1, loss.n_targets)
+            losses.append(float(mean.detach()))
+            if losses[-1] < max(0.05, 0.25 * losses[0]):
+                return ()
+            if not math.isfinite(losses[-1]) or time.monotonic() - began > seconds:
+                break
+            mean.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    if losses[-1] < 0.8 * losses[0]:
+        return ()  # on its way, and the time is up
+    return (
+        Finding(
+            "one-batch",
+            "warn",
+            f"{len(items)} examples are not learnt by heart: their loss went from {losses[0]:.3g} "
+            f"to {losses[-1]:.3g} in {len(losses)} steps",
+            "What can't learn a few examples won't learn many.",
+            "Look at the targets with --show-masks; try --method full, or a higher lr.",
+        ),
+    )
+
+
+@contextmanager
+def _same_numbers(model: nn.Module) -> Iterator[None]:
+    """The random state is as it was afterwards: a run doesn't depend on its rehearsal."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+# Advice
+
+
+def advice(settings: AdaptSettings, n_examples: int) -> list[str]:
+    """Which method and length suit data of this size; what is not as one would expect it."""
+    method, said = settings.method, []
+    if n_examples < 200:
+        said.append(
+            f"{n_examples} examples: too few to move all weights by much. head or lora hold on to "
+            "what the model knows; validation scores of so few are guesses (look at the interval)."
+        )
+        if method == "full":
+            said.append("Try --method head and --method lora beside this.")
+    elif n_examples < 2000:
+        said.append(
+            f"{n_examples:,} examples: full and lora usually end alike; lora takes a tenth of the "
+            "checkpoint and less memory, full the fewest steps. 3 to 5 epochs."
+        )
+    else:
+        said.append(
+            f"{n_examples:,} examples: full fine-tuning is rarely beaten; lora comes close at "
+            "rank 16 and ten times the rate. 1 to 3 epochs."
+        )
+    if method == "qlora":
+        said.append("qlora is for a model that does not fit otherwise: it is slower than lora.")
+    epochs = settings.epochs or 0
+    if epochs > 5 and n_examples > 500:
+        said.append(
+            f"{epochs:g} epochs of {n_examples:,} examples overfit often: --set patience=2."
+        )
+    if settings.lr is not None and method in ("full", "last-2") and settings.lr > 5e-4:
+        said.append(f"lr {settings.lr:g} is high for {method}: 2e-5 to 2e-4 is usual.")
+    if settings.lr is not None and method in ADAPTERS and settings.lr < 5e-5:
+        said.append(f"lr {settings.lr:g} is low for {method}: 1e-4 to 1e-3 is usual.")
+    return said
+
+
+def _mb(n_bytes: float) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.2f} GB"
