@@ -58,7 +58,7 @@ def find_label_issues(
     if targets.all():  # several labels, and each text has all of them
         return []
     scores = _left_out_scores([examples[i].document.full for i in rows], targets, seed)
-    find = _doubts_of_several if multi_label else _doubts_of_one
+    find = doubts_of_several if multi_label else _doubts_of_one
     suggested, probability, order = find(targets, scores)
     return [
         Doubt(
@@ -112,9 +112,19 @@ def _doubts_of_one(
         (_softmax(scale * scores) for scale in SCALES),
         key=lambda p: -np.log(np.maximum(p[each, given], 1e-9)).mean(),
     )
+    return doubts_by_probability(targets, probability)
+
+
+def doubts_by_probability(
+    targets: np.ndarray, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same from calibrated probabilities (N, L) of one label a text, of texts not learnt."""
+    given = targets.argmax(axis=1)
+    each = np.arange(len(given))
     own = probability[each, given]
-    usual = (probability * targets).sum(axis=0) / targets.sum(axis=0)
+    usual = (probability * targets).sum(axis=0) / np.maximum(targets.sum(axis=0), 1)
     confident = np.where(probability >= SUGGESTED_FROM * usual, probability, -1.0)
+    confident[:, targets.sum(axis=0) == 0] = -1.0  # what is usual for a label that none has?
     other = confident.argmax(axis=1)
     doubted = (
         (confident.max(axis=1) > 0)
@@ -127,7 +137,7 @@ def _doubts_of_one(
     return suggested, own, rows[np.argsort((own / usual[given])[rows], kind="stable")]
 
 
-def _doubts_of_several(
+def doubts_of_several(
     targets: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_doubts_of_one`, for targets with several labels a row: each label is a yes or no."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hornbook.records.base import Record
-from hornbook.records.training import Finite
+from hornbook.records.training import Finite, Setting
 
 Part = Literal["train", "validation", "test"]
 
@@ -68,3 +68,94 @@ class AssessmentRecord(Record):
     predictions: str = ""
     against: ComparisonRecord | None = None
     notes: list[str] = Field(default_factory=list)
+
+
+class CurvePoint(Record):
+    """A fit on a part of the training data, measured on all of validation."""
+
+    n_examples: int
+    metric: MetricRecord
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Forecast(Record):
+    """What the metric would be with so many examples; low, high: 95 %, of validation and fit."""
+
+    n_examples: int
+    value: float
+    low: float
+    high: float
+    gain: float  # over all the data there are
+    gain_low: float
+    gain_high: float
+
+
+class LearningCurveRecord(Record):
+    """The metric by the number of training examples: ceiling - slope * n ** -exponent.
+
+    forecasts is empty and refusal says why where nothing can be foreseen from these points.
+    """
+
+    metric: str
+    higher_is_better: bool
+    points: list[CurvePoint]
+    ceiling: Finite = None
+    slope: Finite = None
+    exponent: Finite = None
+    forecasts: list[Forecast] = Field(default_factory=list)
+    refusal: str = ""
+    says: str
+    notes: list[str] = Field(default_factory=list)
+
+
+TrialState = Literal["finished", "pruned", "failed", "out of time"]
+
+
+class TrialRecord(Record):
+    """One trial of a search. score: what is searched for, lower is better; None without one."""
+
+    number: int
+    state: TrialState
+    settings: dict[str, Setting]  # those that were searched
+    score: Finite = None
+    metrics: dict[str, Finite] = Field(default_factory=dict)
+    seconds: float = 0.0
+    steps: int = 0
+    folder: str = ""
+    message: str = ""
+
+
+class SearchedSetting(Record):
+    """A setting and where it was looked for: from low to high, or among choices."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+    choices: list[Setting] = Field(default_factory=list)
+
+
+class TuningRecord(Record):
+    """tuning.json: a search over settings, by validation alone; trial 0 is the defaults.
+
+    chosen_by: the metric, or the loss. higher_is_better: of chosen_by, whose score is negated.
+    """
+
+    task: str
+    model: str
+    data: str
+    method: str
+    chosen_by: str
+    higher_is_better: bool
+    searched: list[SearchedSetting]
+    fixed: dict[str, Setting] = Field(default_factory=dict)
+    trials: list[TrialRecord]
+    best: int | None = None
+    against_defaults: ComparisonRecord | None = None
+    seconds: float
+    says: str
+    notes: list[str] = Field(default_factory=list)
+    command: str = ""
+    hornbook: str = ""
