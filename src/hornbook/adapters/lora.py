@@ -26,6 +26,7 @@ from hornbook.adapters.fused import Part, matrices, whole
 from hornbook.adapters.heads import SwitchedHead
 from hornbook.adapters.low_rank import Linear, LowRank, LowRankConfig
 from hornbook.errors import CheckpointError, ConfigError, nearest
+from hornbook.quantization import nf4
 from hornbook.quantization.nf4 import NF4Linear
 
 DEFAULT = "default"
@@ -216,12 +217,14 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def merge(model: nn.Module) -> None:
-    """Add each active change to its base for good, layer by layer; unfreezes the model."""
+    """Add each active change to its base for good, layer by layer, and make floats of what is in 4
+    bits; unfreezes the model."""
     for name, layer in adapters(model).items():
         _put(model, name, layer.merged())
     for name, part in list(model.named_modules()):
         if isinstance(part, SwitchedHead):
             _put(model, name, part.current)
+    nf4.restore(model)
     model.requires_grad_(True)
 
 

@@ -12,11 +12,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,13 +25,13 @@ from hornbook.adapters.dora import Dora
 from hornbook.adapters.fingerprint import fingerprint
 from hornbook.adapters.fused import Part
 from hornbook.adapters.heads import SwitchedHead
-from hornbook.adapters.low_rank import LowRank, LowRankConfig
+from hornbook.adapters.low_rank import LowRank
 from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.huggingface import family_of, read_weights
 from hornbook.interop.names import Family, Row, bert, gpt2, modernbert, to_ours, to_theirs
+from hornbook.interop.peft_pieces import PREFIX, Piece, change_of, piece_of, pieces_and_others
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
 _MARK = "base_fingerprint"
 _TASKS = {
     "SequenceClassification": "SEQ_CLS",
@@ -79,13 +77,13 @@ def save_adapter(
             f"the model is a {kind.model_type}, not a {family}", hint="Name its own base."
         )
     rows = {row.ours: row for row in kind.table(model.config)}
-    pieces: dict[str, _Piece] = {}
+    pieces: dict[str, Piece] = {}
     for name, change in ours.items():
         layer = model.get_submodule(name)
         for theirs, begin, end in _slices(kind, rows[f"{name}.weight"], layer.out_features):
-            if piece := _piece(change, layer.base, begin, end):
+            if piece := piece_of(change, layer.base, begin, end):
                 pieces[theirs] = piece
-    saved = _head_to_theirs(model, kind, rows)
+    saved = _head_to_theirs(model, kind, rows, adapter)
     first = next(iter(ours.values()))
     config = _config(kind, first, pieces, sorted(_owners(saved)), _linear(kind, rows))
     config["base_model_name_or_path"] = base_name
@@ -113,7 +111,7 @@ def load_adapter(
     _refuse_another_base(folder, config, model, base_name)
     kind = family_of(model)
     rows = {row.ours: row for row in kind.table(model.config)}
-    pieces, others = _sorted_out(weights, config)
+    pieces, others = pieces_and_others(weights, config)
     head = _head_to_ours(model, kind, rows, others)
     placed = []
     for ours in lora.linear_layers(model):
@@ -125,7 +123,7 @@ def load_adapter(
         ]
         if found:
             base = layer.base if isinstance(layer, lora.LoRALinear) else layer
-            placed.append((ours, _change(ours, base, found, config)))
+            placed.append((ours, change_of(ours, base, found, config)))
     if pieces:
         raise CheckpointError(
             f"the adapter in {folder} changes what this model has not: {sorted(pieces)[:6]}",
@@ -139,20 +137,6 @@ def load_adapter(
         layer.active = adapter if name in dict(placed) else None
     if head:
         _place_head(model, head, adapter, known)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """The change of one of their matrices: scale * b a."""
-
-    a: Tensor
-    b: Tensor
-    scale: float
-    magnitude: Tensor | None = None
-
-    def tensors(self) -> dict[str, Tensor]:
-        both = {"lora_A.weight": self.a, "lora_B.weight": self.b}
-        return both if self.magnitude is None else both | {"lora_magnitude_vector": self.magnitude}
 
 
 def _changes(model: nn.Module, adapter: str) -> dict[str, LowRank]:
@@ -186,42 +170,16 @@ def _module(kind: Family, weight: str) -> str:
     return (gpt2.PREFIX if bare else "") + weight.removesuffix(".weight")
 
 
-def _piece(change: LowRank, base: Any, begin: int, end: int) -> _Piece | None:
-    """What a change does to rows begin ... end, as one change: the A's of the parts that lie there
-    over one another, their B's along a diagonal."""
-    inside = [
-        (part, a, b)
-        for part, a, b in zip(change.parts, *change.by_part(), strict=True)
-        if part.begin < end and part.end > begin
-    ]
-    if not inside:
-        return None
-    rank = change.config.rank
-    b_all = change.b.new_zeros(end - begin, rank * len(inside))
-    for i, (part, _, b) in enumerate(inside):
-        low, high = max(begin, part.begin), min(end, part.end)
-        own = slice(i * rank, (i + 1) * rank)
-        b_all[low - begin : high - begin, own] = b[low - part.begin : high - part.begin].detach()
-    magnitude = None
-    if isinstance(change, Dora):
-        lengths = base.weight.detach().float().norm(dim=1)
-        at = torch.cat([torch.arange(p.begin, p.end) for p in change.parts])
-        lengths[at] = change.magnitude.detach()
-        magnitude = lengths[begin:end]
-    a_all = torch.cat([a for _, a, _ in inside]).detach()
-    return _Piece(a_all, b_all, change.config.scale, magnitude)
-
-
 def _config(
     kind: Family,
     first: LowRank,
-    pieces: Mapping[str, _Piece],
+    pieces: Mapping[str, Piece],
     modules_to_save: list[str],
     linear: set[str],
 ) -> dict[str, Any]:
     stabilized = first.config.rank_stabilized
 
-    def alpha(piece: _Piece) -> float:
+    def alpha(piece: Piece) -> float:
         rank = len(piece.a)
         return piece.scale * (math.sqrt(rank) if stabilized else rank)
 
@@ -247,7 +205,7 @@ def _config(
     }
 
 
-def _like(piece: _Piece) -> tuple[int, float]:
+def _like(piece: Piece) -> tuple[int, float]:
     return len(piece.a), piece.scale
 
 
@@ -270,11 +228,15 @@ def _owners(tensors: Mapping[str, Tensor]) -> set[str]:
     return {o for o in owners if not any(o.startswith(f"{other}.") for other in owners)}
 
 
-def _head_to_theirs(model: Any, kind: Family, rows: Mapping[str, Row]) -> dict[str, Tensor]:
+def _head_to_theirs(
+    model: Any, kind: Family, rows: Mapping[str, Row], adapter: str
+) -> dict[str, Tensor]:
     """The head's tensors under their names, copies of others included; none of a bare decoder."""
     if not hasattr(model, "trunk"):
         return {}
-    head = model.head.current if isinstance(model.head, SwitchedHead) else model.head
+    head = model.head
+    if isinstance(head, SwitchedHead):
+        head = head.heads[adapter] if adapter else head.current
     mine = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     theirs = to_theirs(mine, [rows[name] for name in mine])
     for repeated, original in _TIED.get(kind.architecture, {}).items():
@@ -364,87 +326,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
             hint="Merge it with the library that made it, and open the merged model.",
         )
     return config
-
-
-def _sorted_out(
-    weights: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> tuple[dict[str, _Piece], dict[str, Tensor]]:
-    """The changes by their modules, and what else there is: modules that were saved whole."""
-    found: dict[str, dict[str, Tensor]] = {}
-    others: dict[str, Tensor] = {}
-    for key, tensor in weights.items():
-        name = key.removeprefix(PREFIX)
-        match = re.fullmatch(r"(.+)\.lora_(A|B|magnitude_vector)(\.weight)?", name)
-        if match:
-            found.setdefault(match[1], {})[match[2]] = tensor
-        else:
-            others[name] = tensor
-    pieces = {}
-    for module, t in found.items():
-        if not {"A", "B"} <= t.keys() or (
-            bool(config.get("use_dora")) != ("magnitude_vector" in t)
-        ):
-            raise CheckpointError(
-                f"the adapter's tensors for {module} are not whole: {sorted(t)}",
-                hint="Copy or save it again.",
-            )
-        rank = len(t["A"])
-        alpha = _by_pattern(config, "alpha_pattern", "lora_alpha", module)
-        if rank != _by_pattern(config, "rank_pattern", "r", module):
-            raise CheckpointError(
-                f"{module} has a change of rank {rank}, and {CONFIG} says another",
-                hint="The two files are not of the same adapter.",
-            )
-        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        pieces[module] = _Piece(t["A"], t["B"], scale, t.get("magnitude_vector"))
-    return pieces, others
-
-
-def _by_pattern(config: Mapping[str, Any], patterns: str, usual: str, module: str) -> float:
-    for pattern, value in (config.get(patterns) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(value)
-    return float(config[usual])
-
-
-def _change(
-    name: str, base: Any, found: list[tuple[Part, _Piece]], config: Mapping[str, Any]
-) -> LowRank:
-    """One change of our layer from theirs of its parts. Smaller ranks are filled up with zeros, and
-    other scales go into B: the numbers stay."""
-    rank, scale = max(len(p.a) for _, p in found), found[0][1].scale
-    stabilized = bool(config.get("use_rslora"))
-    shape = LowRankConfig(
-        rank,
-        scale * (math.sqrt(rank) if stabilized else rank),
-        float(config.get("lora_dropout") or 0.0),
-        stabilized,
-    )
-    for part, piece in found:
-        wanted = (part.end - part.begin, base.in_features)
-        if (len(piece.b), piece.a.shape[1]) != wanted:
-            raise CheckpointError(
-                f"the change of {name} is of a layer {(len(piece.b), piece.a.shape[1])}, this one "
-                f"is {wanted}",
-                hint=f"It is for '{config.get('base_model_name_or_path')}'.",
-            )
-    kind = Dora if config.get("use_dora") else LowRank
-    change = kind(base, shape, [part for part, _ in found])
-    missing = [rank - len(p.a) for _, p in found]
-    with torch.no_grad():
-        change.a.copy_(
-            torch.cat([_padded(p.a, m, 0) for (_, p), m in zip(found, missing, strict=True)])
-        )
-        scaled = [p.b * (p.scale / scale) for _, p in found]
-        change.b.copy_(torch.cat([_padded(b, m, 1) for b, m in zip(scaled, missing, strict=True)]))
-        if isinstance(change, Dora):
-            change.magnitude.copy_(torch.cat([p.magnitude for _, p in found]))  # type: ignore
-    return change
-
-
-def _padded(tensor: Tensor, n: int, dim: int) -> Tensor:
-    shape = [n if i == dim else size for i, size in enumerate(tensor.shape)]
-    return torch.cat([tensor, tensor.new_zeros(shape)], dim)
 
 
 def _refuse_another_base(
