@@ -7,12 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hornbook.cli.train import pairs, stop_at_step
 from hornbook.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornbook.recipes.adaptation_run import Session
+    from hornbook.records import CurvePoint
 
 _DATA, _METHOD, _LENGTH, _RUN, _OUTPUT = "Data", "Method", "Length", "The run", "Output"
 TASKS = "classify, pairs, tag, answer, translate, summarize, fill, chat, embed or choose"
@@ -81,6 +85,14 @@ def command(
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Also fit parts of the data: what would more labels bring?",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -114,7 +126,7 @@ def command(
     }
     given = {name: value for name, value in given.items() if value is not None}
     given |= settled(settings or [])
-    carry_out(given, Wanted(out, resume, strict, show_masks, dry_run, as_json, quiet))
+    carry_out(given, Wanted(out, resume, strict, show_masks, dry_run, as_json, quiet, curve=curve))
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class Wanted:
     as_json: bool = False
     quiet: bool = False
     command: str = "finetune"
+    curve: bool = False
 
 
 def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
@@ -181,6 +194,23 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
     tables.show_run(session.folder, summary, wanted.as_json, wanted.command)
     if summary.status == "interrupted":
         raise typer.Exit(130)
+    if wanted.curve:
+        _curve(session, wanted)
+
+
+def _curve(session: Session, wanted: Wanted) -> None:
+    """The same run on parts of the data, and what more of them would bring."""
+    from hornbook.cli.learning_tables import point_line, show_curve
+    from hornbook.recipes.learning_curve import Silent, learning_curve
+
+    def told(point: CurvePoint) -> None:
+        if not wanted.quiet:
+            print(point_line(point), file=sys.stderr)
+
+    command = shlex.join(["hornbook", *sys.argv[1:]])
+    record = learning_curve(session, Silent(), command=command, told=told)
+    if not wanted.as_json:
+        show_curve(record, session.folder)
 
 
 def _check_named(given: dict[str, Any]) -> None:

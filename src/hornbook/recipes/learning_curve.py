@@ -23,13 +23,27 @@ from hornbook.evaluation.extrapolation import read_curve
 from hornbook.recipes.adaptation_opening import open_new
 from hornbook.recipes.adaptation_run import Listener, Session
 from hornbook.recipes.adaptation_settings import AdaptSettings
-from hornbook.records import CurvePoint, LearningCurveRecord
+from hornbook.records import (
+    AdaptSummary,
+    CurvePoint,
+    EvaluationRecord,
+    LearningCurveRecord,
+    StepRecord,
+)
 from hornbook.tasks.task import Metric
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 SMALLEST = 16  # examples; smaller parts say nothing of larger ones
 KEPT = ("config.yaml", "summary.json", "metrics.jsonl", "validation.jsonl")
 RECORD = "learning_curve.json"
+
+
+class Silent:
+    """A listener that the fits on parts of the data are told to, and that says nothing."""
+
+    def hear(self, step: StepRecord) -> None: ...
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
+    def end(self, summary: AdaptSummary) -> None: ...
 
 
 @dataclass(frozen=True)
