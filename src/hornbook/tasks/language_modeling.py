@@ -120,17 +120,16 @@ def token_log_probs(
 ) -> Tensor:
     """The log-probability, in nats, of each target (P,) at its place (P,) among the tokens: (P,).
 
-    model: a `Decoder`, or what spreads one over processes. Logits are made at `places` alone, at
+    model: a `Decoder`. Logits are made at `places` alone, at
     most `most` of them at once (64 MB); where that takes several rounds, each is computed again on
     the way back instead of being kept.
     """
     hidden = model(tokens, layout).flatten(0, -2).index_select(0, places)
-    head = getattr(model, "module", model).logits
 
     def log_probs(hidden: Tensor, targets: Tensor) -> Tensor:
-        return -F.cross_entropy(head(hidden).float(), targets, reduction="none")
+        return -F.cross_entropy(model.logits(hidden).float(), targets, reduction="none")
 
-    n_rows = max(1, most // getattr(model, "module", model).config.vocab_size)
+    n_rows = max(1, most // model.config.vocab_size)
     if len(places) <= n_rows:
         return log_probs(hidden, targets)
     rounds = zip(hidden.split(n_rows), targets.split(n_rows), strict=True)
