@@ -168,8 +168,11 @@ class Answer:
                     "misplaced=move.",
                 )
         contexts = list(dict.fromkeys(question.context for question in examples))
-        encoded = dict(zip(contexts, self.tokenizer(contexts, special=False), strict=True))
-        asked = self.tokenizer.encode([q.question.strip() for q in examples], special=False)
+        found = self.tokenizer(contexts, special=False, read_special=False)
+        encoded = dict(zip(contexts, found, strict=True))
+        asked = self.tokenizer.encode(
+            [q.question.strip() for q in examples], special=False, read_special=False
+        )
         return [
             item
             for number, (question, ids) in enumerate(zip(examples, asked, strict=True))

@@ -132,18 +132,21 @@ class Tag:
         dropout: float = 0.0,
     ) -> Tag:
         """max_tokens: the model's context when None, or that where it is less."""
-        of_head = getattr(getattr(bundle.model, "config", None), "label_names", None)
-        replaced = ""
-        if isinstance(bundle.model, TokenClassifier) and of_head != parts.label_names:
-            replaced = (
-                f"The model's head tells {len(of_head or ())} tags apart, the data have "
-                f"{len(parts.label_names)} ({listed(parts.label_names)}): it gets a new head."
-            )
-        kind: Kind = "entities" if all(map(bio.is_bio, parts.label_names)) else "plain"
+        names, replaced = parts.label_names, ""
+        if isinstance(bundle.model, TokenClassifier):
+            of_head = bundle.model.config.label_names
+            beyond = [name for name in names if name not in of_head]
+            if beyond:
+                replaced = (
+                    f"The model's head tells {len(of_head)} tags apart, and {len(beyond)} of the "
+                    f"data's {len(names)} are beyond it ({listed(beyond)}): it gets a new head."
+                )
+            else:
+                names = of_head
         return cls(
             bundle.tokenizer,
-            parts.label_names,
-            kind,
+            names,
+            "entities" if all(map(bio.is_bio, names)) else "plain",
             max_tokens=min(max_tokens or LONGEST, bundle.model.config.context_length),
             aggregation=aggregation,
             dropout=dropout,
@@ -188,7 +191,7 @@ class Tag:
         self._check_tags(examples)
         # Words of their own, whatever stands between them in the text: "do" and "n't".
         joined = [e if isinstance(e, str) else " ".join(e.words) for e in examples]
-        encodings = self.tokenizer(joined, special=False)
+        encodings = self.tokenizer(joined, special=False, read_special=False)
         return [
             item
             for number, example in enumerate(examples)

@@ -164,13 +164,14 @@ class Tokenizer:
         stride: int = 0,
         pad: bool | int = False,
         special: bool = True,
+        read_special: bool = True,
     ) -> list[Encoding]:
         """Encode texts, or pairs of texts, with the place of every token.
 
         max_tokens: cut what is longer, the longer text of a pair first. windows: don't cut, but go
         on in further windows of as many tokens, each beginning with the last `stride` tokens of the
         one before; their `source` says which text they belong to. pad: to the longest, or to a
-        number of tokens. Raises ConfigError when max_tokens leaves no room for text.
+        number of tokens. special, read_special: as of `encode`. Raises ConfigError when max_tokens leaves no room for text.
         """
         texts = [texts] if isinstance(texts, str) else texts
         pairs = [pairs] if isinstance(pairs, str) else pairs
@@ -181,9 +182,11 @@ class Tokenizer:
                 texts = [clip(text, max_tokens) for text in texts]
                 pairs = None if pairs is None else [clip(text, max_tokens) for text in pairs]
         rows = _whole(texts) if pairs is None else list(zip(_whole(texts), _whole(pairs)))
+        self.rust.encode_special_tokens = not read_special
         try:
             found = self.rust.encode_batch(rows, add_special_tokens=special)
         finally:
+            self.rust.encode_special_tokens = False
             self.rust.no_truncation()
         encodings = []
         for source, rust in enumerate(found):
