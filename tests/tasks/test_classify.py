@@ -162,7 +162,7 @@ def test_a_few_steps_learn_it(bundle):
     losses = []
     for _ in range(30):
         loss = task.loss(model, batch)
-        losses.append(float(loss.total) / loss.n_targets)
+        losses.append(float(loss.total.detach()) / loss.n_targets)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
