@@ -89,13 +89,13 @@ def test_it_learns_to_choose(task, bundle):
     batch = task.collate(items)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     first = None
-    for _ in range(20):
+    for _ in range(60):
         optimizer.zero_grad()
         loss = task.loss(model, batch)
         first = first or loss.total.item()
         loss.total.backward()
         optimizer.step()
-    assert loss.n_targets == 4 and loss.total.item() < 0.3 * first
+    assert loss.n_targets == 4 and loss.total.item() < 0.1 * first
     found = {m.name: m.value for m in task.metrics(QUESTIONS, task.predict(model, items))}
     assert found["acc"] == 1
 

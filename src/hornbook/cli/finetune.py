@@ -140,7 +140,6 @@ class Wanted:
     dry_run: bool = False
     as_json: bool = False
     quiet: bool = False
-    command: str = "finetune"
     curve: bool = False
 
 
@@ -152,6 +151,7 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
     from hornbook.config import settings_from
     from hornbook.recipes.adaptation_opening import open_new, reopen
     from hornbook.recipes.adaptation_settings import AdaptSettings
+    from hornbook.recipes.kinds import PREFERENCES
     from hornbook.recipes.preflight import refuse
     from hornbook.reports.adaptation_card import write_run_card
     from hornbook.reports.training import write_training_report
@@ -191,7 +191,8 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
         return
     write_training_report(session.folder)
     write_run_card(session.folder)
-    tables.show_run(session.folder, summary, wanted.as_json, wanted.command)
+    command = "align" if session.settings.task in PREFERENCES else "finetune"
+    tables.show_run(session.folder, summary, wanted.as_json, command)
     if summary.status == "interrupted":
         raise typer.Exit(130)
     if wanted.curve:

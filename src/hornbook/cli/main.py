@@ -13,6 +13,7 @@ import typer
 
 from hornbook import __version__
 from hornbook.cli import (
+    align,
     bench,
     cache,
     chat,
@@ -50,6 +51,7 @@ app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.command("train")(train.command)
 app.command("finetune")(finetune.command)
+app.command("align")(align.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
