@@ -266,7 +266,7 @@ class Session:
             bundles.save(
                 inside,
                 self.model,
-                self.bundle.tokenizer,
+                getattr(self.task, "tokenizer", None) or self.bundle.tokenizer,
                 template=getattr(self.task, "template", None) or self.bundle.template,
                 stop_tokens=getattr(self.task, "stop_tokens", None) or self.bundle.stop_tokens,
             )
