@@ -1,4 +1,4 @@
-"""`hornbook align`: learn which answers are better. Its options are those of `hornbook finetune`."""
+"""`hornbook align`: learn which answers are better. Its options are `hornbook finetune`'s."""
 
 from __future__ import annotations
 
