@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hornbook.data.preferences import Judged, open_judged, open_pairs, text_of
 from hornbook.errors import ConfigError, DataError, UnknownNameError, nearest
 from hornbook.nn.losses import LossSum
+from hornbook.nn.processes import of_all
 from hornbook.preference import checks, losses, measures
 from hornbook.preference.encoding import Encoder, Item, checked
 from hornbook.preference.losses import LogProbs
@@ -287,11 +288,12 @@ class Kto(_OverAnswers):
 
     def loss(self, model: nn.Module, batch: AnswerBatch) -> LossSum:
         policy, reference = self._policy(model, batch), self._reference(model, batch)
+        others = of_all(policy.rejected.detach()), of_all(reference.rejected)
         each = losses.kto(
             policy.chosen,
             reference.chosen,
             batch.good,
-            losses.kto_baseline(policy.rejected, reference.rejected),
+            losses.kto_baseline(*others),
             beta=self.beta,
             weight_good=self.weight_good,
             weight_bad=self.weight_bad,
