@@ -72,7 +72,9 @@ class AdaptSettings(Settings):
 # A.3); ten times that for an adapter (Schulman et al. 2025, "LoRA Without Regret").
 RATES = {"full": 5e-5, "last": 5e-5, "head": 1e-3, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
 # A preference goes on pulling when all pairs are told apart; the divergence grows with the rate.
-SLOWER = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1}
+# Each token of a text is a target where words are tagged: steady gradients bear larger steps, and
+# a span's head begins from nothing.
+PACE = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "tag": 2.0, "answer": 2.0}
 EPOCHS = 3.0
 
 
@@ -88,7 +90,7 @@ def decided(settings: AdaptSettings, *, d_model: int) -> Decided:
     """Rate and length. d_model: the model's width; wider models take smaller steps."""
     found: dict[str, Any] = {}
     if settings.lr is None:
-        rate = RATES[settings.method.partition("-")[0]] * SLOWER.get(settings.task, 1.0)
+        rate = RATES[settings.method.partition("-")[0]] * PACE.get(settings.task, 1.0)
         found["lr"] = float(f"{rate * 768 / d_model:.2g}")
     if settings.epochs is settings.steps is settings.time is None:
         found["epochs"] = EPOCHS
