@@ -107,8 +107,11 @@ def peek_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what training reads first: decoded inputs, targets, and what carries loss."""
-    from hornbook.data.peek import open_source, places
+    from hornbook.data.peek import family_of, open_source, places
 
+    if family_of(path) == "seq2seq":
+        _peek_pairs(path, rows, context, seed, as_json)
+        return
     source = open_source(path, context_length=context, seed=seed, n_rows=rows)
     windows = source.windows()
     batch = next(windows)
@@ -126,6 +129,43 @@ def peek_command(
         print(json.dumps(shown, indent=1, ensure_ascii=False))
         return
     _show(found, f"{packing}")
+
+
+def _peek_pairs(
+    path: Path, rows: int, context: int | None, seed: int | None, as_json: bool
+) -> None:
+    """The same for a run on pairs: source, what is read of the target, what is to be written."""
+    if context is not None:
+        raise ConfigError(
+            f"{path} reads pairs of texts, which have a length of their own",
+            hint="Leave --context out.",
+        )
+    from rich.console import Console
+    from rich.text import Text
+
+    from hornbook.recipes.first_pairs import first_pairs
+
+    found = first_pairs(path, seed=seed, n_rows=rows)
+    if as_json:
+        print(json.dumps({"source": str(path), **asdict(found)}, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    for number, pair in enumerate(found.pairs, start=1):
+        console.print(f"\npair {number}: {len(pair.places)} tokens to be written", style="bold")
+        source, inputs, targets = Text("source  "), Text("inputs  "), Text("targets ")
+        for i, token in enumerate(pair.source):
+            source.append(_visible(token), _COLOURS[i % len(_COLOURS)])
+        for i, place in enumerate(pair.places):
+            colour = _COLOURS[i % len(_COLOURS)]
+            inputs.append(_visible(place.text), colour)
+            targets.append(_visible(place.target_text), colour)
+        for line in (source, inputs, targets):
+            console.print(line)
+    console.print(
+        f"\nFirst batch: {found.n_pairs:,} pairs of like length, {found.n_targets:,} targets of "
+        f"equal weight; the source carries no loss. Padding: {found.padding:.1%} in rectangles, "
+        "none on a processor."
+    )
 
 
 def _show(found: list[list[Place]], packing: str) -> None:

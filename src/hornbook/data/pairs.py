@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,10 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Pairs:
-    """(source, target) to train on and to validate on. notes: sentences for the reader."""
+    """(source, target) to train on and to validate on. notes: sentences for the reader.
+
+    tests: parallel files that are named test, by what stands before their ending.
+    """
 
     name: str
     train: list[Pair]
@@ -47,6 +50,7 @@ class Pairs:
     notes: list[str] = field(default_factory=list)
     source: str = ""
     licence: str = ""
+    tests: dict[str, list[Pair]] = field(default_factory=dict)
 
     def corpus(self) -> Corpus:
         """Both sides as running text: what one vocabulary for both is learnt from."""
@@ -98,8 +102,8 @@ def open_pairs(
         return _of_parts(path.name, {"train": pairs}, notes, seed)
     endings = {} if path.is_file() else _by_ending(path)
     if source and target and not path.is_file():
-        parts = _parallel(path, endings, source.lstrip("."), target.lstrip("."), notes)
-        return _of_parts(data, parts, notes, seed)
+        parts, tests = _parallel(path, endings, source.lstrip("."), target.lstrip("."), notes)
+        return replace(_of_parts(data, parts, notes, seed), tests=tests)
     if any(len(found) > 1 for found in endings.values()):
         known = sorted({ending for found in endings.values() for ending in found})
         raise DataError(
@@ -225,30 +229,31 @@ def _parallel(
     source: str,
     target: str,
     notes: list[str],
-) -> dict[str, list[Pair]]:
-    """Pairs by part; what is named test is left out."""
+) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
+    """Pairs by part; and what is named test, by its name."""
     known = sorted({ending for found in files.values() for ending in found})
     for ending in (source, target):
         if ending not in known:
             raise DataError(f"{path} has no file *.{ending}", hint=nearest(ending, known))
     parts: dict[str, list[Pair]] = defaultdict(list)
-    left_out = []
+    tests: dict[str, list[Pair]] = {}
     for stem, found in files.items():
         part = next((p for start, p in _PART.items() if stem.lower().startswith(start)), "train")
         if not {source, target} <= found.keys():
             continue
+        pairs = _lines_of(found[source], found[target], notes)
         if part == "test":
-            left_out.append(stem)
+            tests[stem] = pairs
         else:
-            parts[part] += _lines_of(found[source], found[target], notes)
-    if left_out:
-        notes.append(f"Left out, as their name says test: {', '.join(left_out)}.")
+            parts[part] += pairs
+    if tests:
+        notes.append(f"Left out, as their name says test: {', '.join(tests)}.")
     if not parts["train"]:
         raise DataError(
             f"{path} has no pair of files *.{source} and *.{target} to train on",
             hint="Parallel files are alike but for their ending: train.en and train.de.",
         )
-    return parts
+    return parts, tests
 
 
 def _lines_of(source: Path, target: Path, notes: list[str]) -> list[Pair]:

@@ -95,7 +95,13 @@ def open_source(
     )
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def family_of(path: Path) -> str:
+    """The family that a run trains; "" where the folder is no run."""
+    file = path / "config.yaml"
+    return str(_read(file).get("family", "")) if file.is_file() else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
@@ -104,11 +110,16 @@ def _settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not YAML: {error}", hint="Is the run complete?") from error
     if not isinstance(found, dict) or "data" not in found:
         raise DataError(f"{path} names no data", hint="Is it a run of `hornbook train`?")
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = _read(path)
     family = found.get("family", NEXT_TOKEN[0])
     if family not in NEXT_TOKEN:
         raise ConfigError(
             f"a {family} does not learn to predict the next token, which is what is shown here",
-            hint=f"Families shown: {', '.join(NEXT_TOKEN)}.",
+            hint=f"Families shown: {', '.join(NEXT_TOKEN)}; of seq2seq its pairs.",
         )
     return found
 

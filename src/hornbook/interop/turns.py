@@ -112,6 +112,13 @@ def write_turns(
     _write(folder / "config.json", _read(folder / "config.json") | ids | eos)
 
 
+def write_bounds(folder: Path, *, start: int, end: int) -> None:
+    """generation_config.json of an encoder-decoder: with which tokens transformers begins and ends
+    what it writes."""
+    tokens = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end}
+    _write(folder / "generation_config.json", tokens)
+
+
 def _spelled(token: object) -> str | None:
     """A token's text, written as such or as an object with its properties."""
     if isinstance(token, dict):

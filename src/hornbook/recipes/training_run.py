@@ -9,7 +9,6 @@ RUN/config.yaml       every setting, decided; repeats the run
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from hornbook.data.windows import check_length
 from hornbook.errors import ConfigError, StudyError
 from hornbook.evaluation import plan as planning
 from hornbook.evaluation.curves import read_curves
+from hornbook.interop.turns import write_bounds
 from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
@@ -158,7 +158,8 @@ class Session:
             with files.atomic_folder(self.folder / "model") as inside:
                 bundle.save(inside, training.whole(status).saved, prepared.tokenizer)
                 if prepared.sources is not None:
-                    _write_bounds(inside, prepared.tokenizer)
+                    start, end = bounds(prepared.tokenizer)
+                    write_bounds(inside, start=start, end=end)
             summary = self._summary(status, started, command, grown, energy)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
@@ -328,13 +329,6 @@ def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
 def _source_hashes(prepared: Prepared) -> dict[str, str]:
     names = ("train sources", "validation sources")
     return {n: s.fingerprint for n, s in zip(names, prepared.sources or (), strict=False)}
-
-
-def _write_bounds(folder: Path, tokenizer: Tokenizer) -> None:
-    """generation_config.json: with which tokens transformers begins and ends what it writes."""
-    start, end = bounds(tokenizer)
-    tokens = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end}
-    files.write_text(folder / "generation_config.json", json.dumps(tokens, indent=2) + "\n")
 
 
 def _best(looks: list[EvaluationRecord]) -> EvaluationRecord | None:
