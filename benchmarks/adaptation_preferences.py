@@ -32,7 +32,6 @@ from hornbook import bundle as bundles
 from hornbook.adapters.methods import prepare
 from hornbook.evaluation.significance import draws, interval
 from hornbook.generation.generate import generate, seeded
-from hornbook.interop.catalogue import find_model
 from hornbook.nn.precision import Precision
 from hornbook.preference.encoding import Item
 from hornbook.preference.task import Dpo
@@ -106,7 +105,8 @@ def main() -> None:
     data = Path(os.environ["HORNBOOK_DATA"]) / "instructions/instruction-data-with-preference.json"
     bundle = bundles.open_model(arguments.model)
     parts = Dpo.open_data(str(data), {}, seed=0)
-    task = Dpo.make(bundle, parts, max_tokens=256, beta=BETA)
+    longest = min(256, bundle.model.config.context_length)
+    task = Dpo.make(bundle, parts, max_tokens=longest, beta=BETA)
     model = task.build(bundle)
     torch.manual_seed(0)
     prepare(model, "lora", rank=RANK, alpha=ALPHA)
@@ -128,7 +128,7 @@ def main() -> None:
         from adaptation_preferences_peer import beside
 
         turns, theirs = beside(
-            ours, find_model(arguments.model), batches, arguments, turn=TURN, beta=BETA,
+            ours, bundle.path, batches, arguments, turn=TURN, beta=BETA,
             rank=RANK, alpha=ALPHA,
         )  # fmt: skip
         ratios = [peer / mine for peer, mine in turns[1:]]

@@ -48,6 +48,7 @@ class Reward:
     encoder: Encoder
     margin: float = 0.0
     best = "loss"
+    watched = True
 
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:

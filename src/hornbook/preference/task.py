@@ -46,6 +46,7 @@ class _OverAnswers:
 
     name: ClassVar[str]
     best = "loss"
+    watched = True  # a loss that falls may have been bought with a divergence that grows
     encoder: Encoder
     reference: Reference
     base: str

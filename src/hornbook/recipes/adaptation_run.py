@@ -57,6 +57,7 @@ from hornbook.training.listeners import All, Lines
 from hornbook.training.listeners import Listener as Hearing
 
 AT_ONCE = 4096  # tokens of a batch of an evaluation
+TIE = 1e-6  # of the loss is added to a score: of equal ones the lower loss is the better
 SAMPLED = 32_768  # tokens of validation read on the way at least; at the end all are
 
 
@@ -190,7 +191,8 @@ class Session:
     # Validation
 
     def _validate(self) -> EvaluationRecord:
-        """The loss and, where it chooses, the task's metric on a sample of validation."""
+        """The loss on a sample of validation; where one of them chooses, or the task wants them
+        `watched`, its metrics too."""
         return self._look(self.some_validation)[0]
 
     def _look(
@@ -200,7 +202,10 @@ class Session:
         values: dict[str, float | None] = {}
         score, predictions, metrics = None, [], []
         best = self.task.best
-        if best != "loss" if with_metrics is None else with_metrics:
+        measured = with_metrics
+        if measured is None:
+            measured = best != "loss" or getattr(self.task, "watched", False)
+        if measured:
             found = assess(self.model, self.task, examples, device=self._device)
             values = {m.name: m.value for m in found.metrics}
             predictions = found.predictions
@@ -209,6 +214,7 @@ class Session:
             if best != "loss":
                 chosen = next(m for m in found.metrics if m.name == best)
                 score = -chosen.value if chosen.higher_is_better else chosen.value
+                score += TIE * min(loss, 100.0)
         record = EvaluationRecord(
             step=0, tokens=0, seconds=0.0, validation_loss=loss, metrics=values, score=score
         )
@@ -311,7 +317,7 @@ class Session:
             best_validation_loss=kept.validation_loss if kept else None,
             last_validation_loss=looks[-1].validation_loss if looks else None,
             last_train_loss=progress.recent_loss,
-            reading=read_curves(started_from(written)),
+            reading=read_curves(started_from(written), alike=False),
             settings=_plain(settings),
             derived={n: v for n, v in _plain(settings).items() if n in self.decided},
             energy_kwh=energy.kwh,
