@@ -6,10 +6,6 @@ import json
 
 import pytest
 import torch
-from tokenizers import Tokenizer as RustTokenizer
-from tokenizers.decoders import ByteLevel as Decoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 
 from hornbook import bundle as bundles
 from hornbook.bundle import Bundle
@@ -19,7 +15,6 @@ from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
 from hornbook.tasks.chat import Chat, ChatParts
-from hornbook.text.byte_level import ALPHABET
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.chatml import END, with_chatml
 from hornbook.text.tokenizer import Tokenizer
@@ -39,18 +34,9 @@ def tiny(tokenizer: Tokenizer, context_length: int = 400, **others) -> Llama:
 
 
 @pytest.fixture(scope="module")
-def bare() -> Tokenizer:
-    """A byte a token."""
-    rust = RustTokenizer(BPE({letter: i for i, letter in enumerate(ALPHABET)}, []))
-    rust.pre_tokenizer, rust.decoder = ByteLevel(add_prefix_space=False), Decoder()
-    rust.add_special_tokens(["<|endoftext|>"])
-    return Tokenizer(rust)
-
-
-@pytest.fixture(scope="module")
-def speaker(bare) -> Bundle:
+def speaker(byte_tokenizer) -> Bundle:
     """A model that knows ChatML."""
-    tokenizer, template = with_chatml(bare)
+    tokenizer, template = with_chatml(byte_tokenizer)
     ends = frozenset({tokenizer.control_ids[END]})
     return Bundle(tiny(tokenizer), tokenizer, "llama", template, "tiny", ends)
 
@@ -128,8 +114,8 @@ def test_conversations_do_not_see_each_other(speaker):
     torch.testing.assert_close(together.total, sum(loss.total for loss in alone))
 
 
-def test_a_template_whose_end_is_no_token_stops_the_run(bare, speaker):
-    bundle = Bundle(tiny(bare), bare, "llama", speaker.template)
+def test_a_template_whose_end_is_no_token_stops_the_run(byte_tokenizer, speaker):
+    bundle = Bundle(tiny(byte_tokenizer), byte_tokenizer, "llama", speaker.template)
     given = parts(talk("hi", "hello"))
     assert codes(Chat.make(bundle, given), given)["no-end-of-turn"] == "stop"
     assert "no-end-of-turn" not in codes(Chat.make(speaker, given), given)
@@ -226,20 +212,20 @@ def test_a_model_that_learnt_its_answers_gives_them_and_stops(speaker):
     assert json.loads(json.dumps(said)) == said
 
 
-def test_chatml_gives_a_model_tokens_that_it_can_be_saved_with(bare, tmp_path):
-    model = tiny(bare, tied_head=False)
+def test_chatml_gives_a_model_tokens_that_it_can_be_saved_with(byte_tokenizer, tmp_path):
+    model = tiny(byte_tokenizer, tied_head=False)
     ids = torch.tensor([1, 2, 3])
     before = model.logits(model(ids, Ragged([3]))).detach()
-    bundle = Bundle(model, bare, "llama", name="tiny")
+    bundle = Bundle(model, byte_tokenizer, "llama", name="tiny")
     dialogue = talk("hi", "hello")
     with pytest.raises(ConfigError, match="template=chatml"):
         Chat.make(bundle, parts(dialogue))
     task = Chat.make(bundle, parts(dialogue), template="chatml")
     task.build(bundle)
     after = model.logits(model(ids, Ragged([3])))
-    assert after.shape[1] == bare.vocab_size + 2
+    assert after.shape[1] == byte_tokenizer.vocab_size + 2
     torch.testing.assert_close(after[:, :-2], before)
-    end_of_text = bare.control_ids["<|endoftext|>"]
+    end_of_text = byte_tokenizer.control_ids["<|endoftext|>"]
     torch.testing.assert_close(after[:, task.end], before[:, end_of_text])
 
     bundles.save(
