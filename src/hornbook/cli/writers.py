@@ -20,7 +20,6 @@ WRITERS = {
 }
 TRANSLATOR = "marian"  # writes another text from one
 BITS = {"int8": 8, "int4": 4}
-QUICK = "int8"  # what a large model runs in unless something else is asked for
 PRECISIONS = ("auto", "float32", *BITS)
 LARGE = 20_000_000  # parameters from which on reading the weights is what takes the time
 
@@ -41,6 +40,14 @@ def open_bundle(name: str, precision: str = "auto") -> Bundle:
             hint="Name a decoder: gpt, gpt2, llama, bigram.",
         )
     return opened
+
+
+def quick() -> str:
+    """What a large model runs in unless something else is asked for: the fewest bits of which this
+    machine multiplies tiles, for reading the weights is what takes the time."""
+    from hornbook.quantization import tiled
+
+    return "int4" if tiled.is_compiled() else "int8"
 
 
 def stop_tokens(opened: Bundle) -> frozenset[int]:
@@ -70,7 +77,7 @@ def run_in(model: Any, precision: str) -> str:
     n = sum(p.numel() for p in model.parameters())
     size = f"{n / 1e6:,.0f}M" if n >= 1e6 else f"{n:,}"
     if precision == "auto":
-        precision = QUICK if n >= LARGE else "float32"
+        precision = quick() if n >= LARGE else "float32"
     if precision in BITS:
         weights.attach(model, bits=BITS[precision], keep=False)
     return f"{size} parameters, {precision}"

@@ -67,5 +67,8 @@ def load_quantized(folder: Path) -> nn.Module:
             f"{folder / 'model.safetensors'} does not fit its config.json: {', '.join(wrong[:5])}",
             hint="Make it again with hornbook quantize.",
         )
+    # Copies: what is packed anew when it is first used could not be freed as a part of the file.
+    if described["bits"] == 4:
+        found = {name: tensor.clone() for name, tensor in found.items()}
     model.load_state_dict(found, assign=True)
     return model.eval()

@@ -3,8 +3,9 @@ and a readable one.
 
     w = least + scale * b,   b = 0 ... 15           (GGML's Q4_1)
 
-Memory is what 4 bits are for: .63 bytes a weight at groups of 32. For many rows at once the matrix
-is unpacked, part by part, and multiplied as floats.
+A weight takes .63 bytes at groups of 32. Where the processor multiplies tiles of bytes (`tiled`),
+inputs are bytes too; elsewhere torch's packed product takes a few rows, and for many the matrix is
+unpacked, part by part, and multiplied as floats.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.errors import ConfigError
+from hornbook.quantization import tiled
 
 N_FEW = 16  # rows up to which the packed product is the faster one
 N_AT_ONCE = 1024  # outputs unpacked at a time
@@ -50,19 +52,33 @@ class GroupedLinear(nn.Module):
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
         self._ready: Tensor | None = None  # as torch's product wants it
+        self._tiles: tiled.HalfTiles | None = None
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        y = self._few(rows) if len(rows) <= N_FEW and is_packed_faster() else self._many(rows)
+        if x.device.type == "cpu" and tiled.fits(self.shape[1], self.group):
+            y = self.tiles.product(rows)
+        elif len(rows) <= N_FEW and is_packed_faster():
+            y = self._few(rows)
+        else:
+            y = self._many(rows)
         y = y.to(x.dtype) if self.bias is None else y.to(x.dtype).add_(self.bias)
         return y.reshape(*x.shape[:-1], -1)
+
+    @property
+    def tiles(self) -> tiled.HalfTiles:
+        """The matrix in tiles, in which it then lies alone. Only where `tiled.fits`."""
+        if self._tiles is None:
+            self._tiles = tiled.HalfTiles(self._values(), self.scales)
+            self.packed, self.scales = self.packed[:0].clone(), self.scales[:0].clone()
+        return self._tiles
 
     def _few(self, rows: Tensor) -> Tensor:
         if self._ready is None:
             self._ready = _as_torch_packs(self._values())
             if self.shape[0] % 64 == 0 and outputs_together() is not None:
-                self.packed = self.packed[:0]  # once is enough: it can be read back
+                self.packed = self.packed[:0].clone()  # once is enough: it can be read back
         product = torch.ops.aten._weight_int4pack_mm_for_cpu
         return product(rows.bfloat16(), self._ready, self.group, self.scales)
 
@@ -76,31 +92,38 @@ class GroupedLinear(nn.Module):
 
     def weight(self, part: slice = slice(None)) -> Tensor:
         """The float matrix (d_out, d_in), or some of its rows."""
-        scales, middles = self.scales[:, part].float().permute(2, 1, 0).unsqueeze(-1)
+        scales, middles = self._scales()[:, part].float().permute(2, 1, 0).unsqueeze(-1)
         values = self._values(part).unflatten(1, (-1, self.group))
         return torch.addcmul(middles, values.float() - 8, scales).flatten(1)
 
     def _values(self, part: slice = slice(None)) -> Tensor:
         """0 ... 15 (d_out, d_in), or some rows of it."""
+        if self._tiles is not None:
+            return self._tiles.values()[part]
         if len(self.packed):
             packed = self.packed[part]
             return torch.cat([packed & 15, packed >> 4], 1)
         assert self._ready is not None
         return _read_back(self._ready, self.shape, outputs_together() or 64)[part]
 
+    def _scales(self) -> Tensor:
+        return self.scales if self._tiles is None else self._tiles.scales_and_middles()
+
     def _save_to_state_dict(
         self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
+        if not len(self.packed):
+            destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
+            destination[f"{prefix}scales"] = self._scales()
 
 
 def _packed(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
     if weight.is_meta:  # arithmetic without numbers would import 800 modules, 70 MB of them
         d_out, d_in = weight.shape
         packed = torch.empty(d_out, d_in // 2, dtype=torch.uint8, device="meta")
-        scales = (d_in // group, d_out, 2)
-        return packed, torch.empty(scales, dtype=torch.bfloat16, device="meta")
+        shape = (d_in // group, d_out, 2)
+        return packed, torch.empty(shape, dtype=torch.bfloat16, device="meta")
     values, scales = _rounded(weight, group)
     return _two_in_a_byte(values), scales
 

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from hornbook.errors import ConfigError
 from hornbook.models.llama import Llama
 from hornbook.nn.embedding import TokenEmbedding
+from hornbook.quantization import tiled
 from hornbook.quantization.between import floats, to_bytes
+from hornbook.quantization.grouped_llama import GroupedBlocks
 from hornbook.quantization.groups import GroupedLinear
 from hornbook.quantization.llama import ByteBlocks
 from hornbook.quantization.products import ByteMatrix
@@ -59,6 +61,45 @@ class ByteEmbedding(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., E) -> (..., V)."""
         return _by_two_bytes(self.matrix, hidden)
+
+
+class TiledMatrix(ByteMatrix):
+    """A matrix in bytes that lies in tiles once it is used."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight)
+        self._tiles: tiled.ByteTiles | None = None
+
+    @property
+    def tiles(self) -> tiled.ByteTiles:
+        if self._tiles is None:
+            self._tiles = tiled.ByteTiles(self.values, self.scales)
+            self.values = self.values[:0].clone()
+        return self._tiles
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._tiles is not None:
+            destination[f"{prefix}values"] = self._tiles.values()
+
+
+class TiledEmbedding(nn.Module):
+    """`ByteEmbedding` where the machine multiplies tiles: the head's inputs take a byte each."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.matrix = TiledMatrix(weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.matrix.tiles.rows(tokens)
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., E) -> (..., V)."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        return self.matrix.tiles.product(rows).reshape(*hidden.shape[:-1], -1)
 
 
 class TurnedEmbedding(ByteEmbedding):
@@ -166,17 +207,27 @@ def _parts(model: nn.Module, bits: int, group: int, *, blank: bool = False) -> d
         blocks = ByteBlocks.blank(config) if blank else ByteBlocks.of(config, list(model.blocks))  # type: ignore[arg-type]
         turn = blocks.turn
         parts["blocks"] = nn.ModuleList([blocks])
+    elif isinstance(model, Llama):
+        grouped = GroupedBlocks(model.config, list(model.blocks), group, blank=blank)  # type: ignore[arg-type]
+        parts["blocks"] = nn.ModuleList([grouped])
     for name, part in model.named_modules():
         if name.startswith("blocks.") and isinstance(part, nn.Linear):
+            if "blocks" in parts:
+                continue
             if bits == 4:
                 parts[name] = GroupedLinear(of(part.weight), part.bias, group)
-            elif turn is None:
+            else:
                 parts[name] = ByteLinear(of(part.weight), part.bias)
         elif name == "head" and isinstance(part, nn.Linear):
             parts[name] = ByteLinear(of(part.weight), part.bias)
         elif name == "tokens" and isinstance(part, TokenEmbedding):
             weight = of(part.weight)
-            parts[name] = ByteEmbedding(weight) if turn is None else TurnedEmbedding(weight, turn)
+            if turn is not None:
+                parts[name] = TurnedEmbedding(weight, turn)
+            elif bits == 4 and tiled.fits(weight.shape[1]):
+                parts[name] = TiledEmbedding(weight)
+            else:
+                parts[name] = ByteEmbedding(weight)
     return parts
 
 

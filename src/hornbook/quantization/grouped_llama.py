@@ -1,0 +1,128 @@
+"""The blocks of a Llama in 4 bits: a few rows in one compiled step, many block by block.
+
+Which way a text's tokens go depends on how many it has itself, so that its neighbours change no bit
+of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hornbook.models.llama import Block, LlamaConfig
+from hornbook.nn.attention import head_width
+from hornbook.nn.layout import Layout
+from hornbook.nn.rotary import Rotation
+from hornbook.nn.slots import Reading
+from hornbook.quantization import tiled
+from hornbook.quantization.groups import GroupedLinear
+
+N_FEW = 16  # new tokens of a text up to which the compiled step pays
+N_LOOKS = 200  # tokens looked at, from which a second thread for that pays
+
+
+class GroupedBlocks(nn.Module):
+    """Stands for all blocks of a Llama at once. In and out: (..., E)."""
+
+    def __init__(
+        self, config: LlamaConfig, blocks: list[Block], group: int, *, blank: bool
+    ) -> None:
+        super().__init__()
+        self.d_head = head_width(config.d_model, config.n_heads)
+        self.n_kv_heads = config.n_kv_heads or config.n_heads
+        self.epsilon = config.norm_epsilon
+        self.layers = nn.ModuleList(_halved(config, block, group, blank) for block in blocks)
+        self._fits = config.d_model == self.d_head * config.n_heads and all(
+            d_in % 32 == 0 for d_in in (config.d_model, config.d_ff)
+        )
+        self._fits &= config.d_model % 16 == 0 and group == 32
+        self._stacked: tuple[Any, Any] | None = None
+
+    def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
+        quick = isinstance(layout, Reading) and x.device.type == "cpu" and self._fits
+        if not quick or not tiled.is_compiled():
+            return self._many(x, layout, rotation)
+        assert isinstance(layout, Reading)
+        out = torch.empty_like(x)
+        for places, part in layout.divided(N_FEW):
+            own = slice(None) if places is None else places
+            angles = Rotation(rotation.cos[own], rotation.sin[own])
+            run = self._few if max(part.lengths) <= N_FEW else self._many
+            out[own] = run(x[own], part, angles)
+        return out
+
+    def _many(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
+        for block in self.layers:
+            x = block(x, layout, rotation)
+        return x
+
+    @torch.no_grad()
+    def _few(self, x: Tensor, reading: Reading, rotation: Rotation) -> Tensor:
+        from hornbook.quantization.step_compiled import step
+
+        looks, together = int(reading.positions().sum()), tiled.several()
+        memory = reading.memory(len(self.layers), x.new_empty(0, self.n_kv_heads, self.d_head))
+        keys, values = zip(*memory, strict=True)
+        norms, matrices = self._tables()
+        cos, sin = (
+            t[:, 0, : self.d_head // 2].contiguous().numpy() for t in (rotation.cos, rotation.sin)
+        )
+        x = x.float().clone()
+        step(
+            x.numpy(),
+            norms,
+            matrices,
+            cos,
+            sin,
+            keys,
+            values,
+            reading.rows.numpy(),
+            reading.positions().numpy(),
+            self.epsilon,
+            together,
+            together and looks > N_LOOKS,
+        )
+        return x
+
+    def _tables(self) -> tuple[Any, Any]:
+        """Gains, and all layers' tiles, one behind the other; the layers then hold parts of it."""
+        if self._stacked is None:
+            blocks: list[Any] = list(self.layers)
+            gains = [(b.norm_1.weight, b.norm_2.weight) for b in blocks]
+            norms = np.stack([np.stack([g.detach().numpy() for g in pair]) for pair in gains])
+            kinds = zip(*(_matrices(block) for block in blocks), strict=True)
+            matrices = []
+            for layers in kinds:
+                tiles = np.stack([layer.tiles.tiles for layer in layers])
+                scales = np.stack([layer.tiles.scales for layer in layers])
+                for layer, own, its in zip(layers, tiles, scales, strict=True):
+                    layer.tiles.tiles, layer.tiles.scales = own, its
+                matrices.append((tiles, scales))
+            self._stacked = norms, tuple(matrices)
+        return self._stacked
+
+
+def _matrices(block: Any) -> tuple[GroupedLinear, ...]:
+    attention, feed_forward = block.attention, block.feed_forward
+    return attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
+
+
+def _halved(config: LlamaConfig, block: Block, group: int, blank: bool) -> Block:
+    """A block like this one, its matrices in 4 bits; the norms are the same."""
+    with torch.device("meta"):
+        new = Block(config)
+    new.norm_1, new.norm_2 = block.norm_1, block.norm_2
+    for part, name in (
+        (new.attention, "qkv"),
+        (new.attention, "out"),
+        (new.feed_forward, "gate_up"),
+        (new.feed_forward, "down"),
+    ):
+        inside = block.attention if part is new.attention else block.feed_forward
+        weight = getattr(inside, name).weight
+        weight = torch.empty(weight.shape, device="meta") if blank else weight.float()
+        setattr(part, name, GroupedLinear(weight, None, group))
+    return new
