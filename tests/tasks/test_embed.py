@@ -15,7 +15,7 @@ from hornbook.embeddings.encoder import TextEncoder
 from hornbook.errors import ConfigError, DataError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.gpt import GPT, GPTConfig
-from hornbook.tasks.embed import Embed
+from hornbook.tasks.embed import Embed, repeated
 from hornbook.tasks.embed_losses import cosine_regression, in_batch_negatives, triplet
 from hornbook.tasks.task import Parts
 from hornbook.text.train import train_tokenizer
@@ -103,11 +103,13 @@ def test_the_order_of_texts_is_kept(bundle):
 def test_equal_texts_are_no_negatives_of_each_other(bundle):
     task = make(bundle, PAIRS)
     twice = [PAIRS[0], PAIRS[1], Alike(PAIRS[2].first, PAIRS[0].second)]
-    excluded = task.collate(task.items(twice)).excluded
+    batch = task.collate(task.items(twice))
+    excluded = repeated(batch.numbers[:3], batch.numbers[3:])
     assert excluded.tolist() == [[False, False, True], [False] * 3, [True, False, False]]
     negative = [Alike("cat", "dogs", "hats"), Alike("mat", "cat", "dogs")]
     task = make(bundle, negative)
-    excluded = task.collate(task.items(negative)).excluded
+    batch = task.collate(task.items(negative))
+    excluded = repeated(batch.numbers[:2], batch.numbers[2:])
     assert excluded.tolist() == [[False, True, False, True], [False] * 4]
 
 

@@ -28,6 +28,7 @@ from hornbook.models.bert import Bert
 from hornbook.models.modern_bert import ModernBert
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
+from hornbook.nn.processes import of_all
 from hornbook.tasks.embed_losses import at_sizes, cosine_regression, in_batch_negatives, triplet
 from hornbook.tasks.metrics import regression_metrics
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
@@ -56,15 +57,15 @@ class EmbedBatch:
     """All first texts of N examples, then all second ones, then the negatives, if any.
 
     parts: texts end to end, longest first, in so many passes of the encoder. order: (K N,), where
-    each text stands among those of the parts. scores: (N,). excluded: (N, (K - 1) N), True where a
-    candidate is the anchor itself or the text that belongs to it, once more.
+    each text stands among those of the parts. scores: (N,). numbers: (K N,), the same for the same
+    text, in whatever process.
     """
 
     parts: tuple[tuple[Tensor, Ragged], ...]
     order: Tensor
     n: int
     scores: Tensor | None = None
-    excluded: Tensor | None = None
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -201,22 +202,26 @@ class Embed:
         scores = None
         if self.form == "scored":
             scores = torch.tensor([item.score for item in items], device=device)
-        excluded = None
-        if self.loss_name == "in-batch":
-            excluded = _repeated([tuple(text) for text in texts], len(items)).to(device)
-        return EmbedBatch(parts, order, len(items), scores, excluded)
+        numbers = torch.tensor([hash(tuple(text)) for text in texts], device=device)
+        return EmbedBatch(parts, order, len(items), scores, numbers)
 
     def loss(self, model: nn.Module, batch: EmbedBatch) -> LossSum:
-        """The sum over examples; of Matryoshka sizes, over these too."""
+        """The sum over examples; of Matryoshka sizes, over these too. In-batch negatives are those
+        of all processes that learn together."""
         columns = self._vectors(model, batch).split(batch.n)
         losses: Callable[..., Tensor]
         if self.loss_name == "cosine":
+            assert batch.scores is not None
             losses = partial(cosine_regression, scores=batch.scores)
         elif self.loss_name == "triplet":
             losses = partial(triplet, margin=self.margin)
         else:
-            columns = columns[0], torch.cat(columns[1:])
-            losses = partial(in_batch_negatives, scale=self.scale, excluded=batch.excluded)
+            assert batch.numbers is not None
+            numbers = batch.numbers.split(batch.n)
+            candidates = torch.cat([of_all(column) for column in numbers[1:]])
+            excluded = repeated(numbers[0], candidates)
+            columns = columns[0], torch.cat([of_all(column) for column in columns[1:]])
+            losses = partial(in_batch_negatives, scale=self.scale, excluded=excluded)
         return LossSum(at_sizes(losses, columns, self.sizes).sum(), batch.n)
 
     def _vectors(self, model: nn.Module, batch: EmbedBatch) -> Tensor:
@@ -357,15 +362,13 @@ def _laid(
     return order.to(device), tuple(parts)
 
 
-def _repeated(texts: Sequence[tuple[int, ...]], n: int) -> Tensor:
+def repeated(anchors: Tensor, candidates: Tensor) -> Tensor:
     """Which candidates are an anchor's own text, or its second text, once more: (N, M) bool.
 
-    texts: N anchors, then the candidates.
+    anchors: (N,) numbers of texts; candidates: (M,), the N second texts first.
     """
-    known: dict[tuple[int, ...], int] = {}
-    numbers = torch.tensor([known.setdefault(text, len(known)) for text in texts])
-    anchors, candidates = numbers[:n, None], numbers[None, n:]
-    same = (candidates == anchors) | (candidates == numbers[n : 2 * n, None])
+    n = len(anchors)
+    same = (candidates == anchors[:, None]) | (candidates == candidates[:n, None])
     same[torch.arange(n), torch.arange(n)] = False
     return same
 
