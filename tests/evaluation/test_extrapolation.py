@@ -23,8 +23,10 @@ def curve(rates, n=1000, seed=0, higher=True):
         hits = difficulty < rate
         rows = np.stack([hits if higher else ~hits, np.ones(n)], axis=1).astype(float)
         metric = Metric("share", rows, of=lambda s: s[..., 0] / s[..., 1], higher_is_better=higher)
-        points.append(CurvePoint(n_examples=size, metric=with_intervals([metric])[0]))
-        samples += resampled([metric])
+        points.append(
+            CurvePoint(n_examples=size, metric=with_intervals([metric], resamples=400)[0])
+        )
+        samples += resampled([metric], resamples=400)
     return read_curve(points, samples)
 
 
@@ -52,7 +54,7 @@ def test_the_forecast_covers_what_comes():
         assert forecast.low - 0.02 < true < forecast.high + 0.02
         assert forecast.low <= forecast.value <= forecast.high
     assert found.forecasts[0].gain > 0
-    assert "3,200" in found.says or "no gain can be promised" in found.says
+    assert "3,200" in found.says
     wide = [f.high - f.low for f in found.forecasts]
     assert wide[1] > wide[0]  # further ahead is less sure
 
@@ -64,17 +66,28 @@ def test_a_flat_curve_is_refused():
 
 
 def test_a_jump_is_no_law():
-    found = curve([0.5, 0.95, 0.5, 0.5, 0.9], n=4000)
+    found = curve([0.5, 0.95, 0.5, 0.5, 0.9], n=1500)
     assert found.forecasts == []
-    assert "No power law" in found.refusal
+    assert "power law" in found.refusal
+
+
+def test_a_sudden_rise_at_the_end_is_not_followed_downwards():
+    """Small parts that learnt nothing, then a jump: a law through them would forecast a fall."""
+    found = curve([0.84, 0.84, 0.84, 0.88, 0.97], n=94)
+    assert found.forecasts == [] or found.forecasts[0].value >= found.points[-1].metric.value
+
+
+def test_a_curve_that_has_levelled_off_is_said_to():
+    found = curve([0.99 - 0.3 * (n / 100) ** -2.0 for n in SIZES], n=3000)
+    assert "next to nothing" in found.says
 
 
 def test_a_falling_error_is_forecast_to_fall():
     found = curve([0.95 - 2.0 * n**-0.5 for n in SIZES], higher=False)
     values = [p.metric.value for p in found.points]
     assert values == sorted(values, reverse=True)
-    assert found.forecasts[0].value < values[-1] + 0.005
-    assert found.forecasts[0].gain >= 0  # a gain is an improvement, whichever way the metric runs
+    assert found.forecasts[0].value < values[-1]
+    assert found.forecasts[0].gain > 0  # a gain is an improvement, whichever way the metric runs
 
 
 def test_three_points_are_too_few():

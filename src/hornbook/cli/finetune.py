@@ -202,14 +202,16 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
 def _curve(session: Session, wanted: Wanted) -> None:
     """The same run on parts of the data, and what more of them would bring."""
     from hornbook.cli.learning_tables import point_line, show_curve
-    from hornbook.recipes.learning_curve import Silent, learning_curve
+    from hornbook.recipes.learning_curve import learning_curve
 
     def told(point: CurvePoint) -> None:
         if not wanted.quiet:
             print(point_line(point), file=sys.stderr)
 
     command = shlex.join(["hornbook", *sys.argv[1:]])
-    record = learning_curve(session, Silent(), command=command, told=told)
+    record = learning_curve(session, command=command, told=told)
+    if record is None:
+        raise typer.Exit(130)
     if not wanted.as_json:
         show_curve(record, session.folder)
 

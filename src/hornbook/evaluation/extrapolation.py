@@ -22,6 +22,7 @@ from hornbook.records import CurvePoint, Forecast, LearningCurveRecord
 EXPONENTS = np.linspace(0.05, 2.0, 80)  # found in practice: 0.07 to 0.5, higher where it is easy
 AHEAD = (2, 4)  # times the data there are: further on, curves of 5 points are guesses
 FEWEST = 4  # points, for a law with three numbers
+NOTHING = 0.002  # of a metric: nobody labels for that
 
 
 @dataclass(frozen=True)
@@ -71,28 +72,27 @@ def read_curve(
         )
     shares = 0 <= (metric.value or 0.0) <= 1 and metric.higher_is_better
     law = fit(sizes, values, most=1.0 if shares else None)
+    halves = np.array([np.subtract(*interval(x)[::-1]) / 2 for x in values[1:].T])
+    missed = np.abs(np.stack([law.at(n)[0] for n in sizes]) - values[0])
+    if (missed > halves).any():
+        return refused(
+            f"{metric.name} does not rise along a power law here (it misses a point by "
+            f"{missed.max():.3f}), so none is followed. Small parts may have been too small to "
+            "learn from: more epochs, or more data."
+        )
     n = points[-1].n_examples
-    forecasts = [_forecast(law, times * n, values, up) for times in AHEAD]
-    missed = np.abs(law.at(n)[0] - values[0, -1])
-    room = np.subtract(*interval(values[1:, -1])[::-1])
-    found = LearningCurveRecord(
+    forecasts = [_forecast(law, n, times, values[:, -1], up, shares) for times in AHEAD]
+    return LearningCurveRecord(
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         points=list(points),
         ceiling=up * float(law.ceiling[0]),
         slope=float(law.slope[0]),
         exponent=float(law.exponent[0]),
-        says="",
+        forecasts=forecasts,
+        says=_says(metric.name, forecasts[0]),
         notes=list(notes),
     )
-    if missed > room:
-        return found.model_copy(
-            update={
-                "refusal": "No power law passes through these points, so none is followed.",
-                "says": "No power law passes through these points, so none is followed.",
-            }
-        )
-    return found.model_copy(update={"forecasts": forecasts, "says": _says(metric.name, forecasts)})
 
 
 def fit(sizes: np.ndarray, values: np.ndarray, *, most: float | None) -> Law:
@@ -126,39 +126,34 @@ def _line(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slope, values.mean(1) + slope * x.mean()
 
 
-def _forecast(law: Law, n: int, values: np.ndarray, up: float) -> Forecast:
-    """values: (1 + R, P), the first row what was measured."""
-    last = values[:, -1]
-    gains = law.at(n) - last
-    low, high = interval(law.at(n)[1:])
+def _forecast(
+    law: Law, n: int, times: int, measured: np.ndarray, up: float, shares: bool
+) -> Forecast:
+    """From what was measured with n examples on, (1 + R,), along the law of each resample."""
+    gains = law.at(times * n) - law.at(n)
+    values = np.minimum(measured + gains, 1.0) if shares else measured + gains
+    gains = values - measured
+    ends = sorted(up * end for end in interval(values[1:]))
     gain_low, gain_high = interval(gains[1:])
-    value = float(law.at(n)[0])
-    ends = sorted((up * low, up * high))
     return Forecast(
-        n_examples=n,
-        value=up * value,
-        low=min(ends[0], up * value),
-        high=max(ends[1], up * value),
+        n_examples=times * n,
+        value=up * float(values[0]),
+        low=min(ends[0], up * float(values[0])),
+        high=max(ends[1], up * float(values[0])),
         gain=float(gains[0]),
         gain_low=min(gain_low, float(gains[0])),
         gain_high=max(gain_high, float(gains[0])),
     )
 
 
-def _says(name: str, forecasts: Sequence[Forecast]) -> str:
-    first = forecasts[0]
-    if first.gain_low <= 0:
+def _says(name: str, found: Forecast) -> str:
+    """What twice the labels would bring, in words."""
+    to = f"{found.gain_low:.3f} to {found.gain_high:.3f}"
+    if found.gain_high < NOTHING:
         return (
-            f"Twice the labels would bring {name} {_signed(first.gain)}, but the curve allows "
-            f"anything from {_signed(first.gain_low)} to {_signed(first.gain_high)}: no gain can "
-            "be promised."
+            f"Twice the labels would bring next to nothing in {name} ({to}): it has levelled off."
         )
     return (
-        f"Twice the labels ({first.n_examples:,}) would improve {name} by about "
-        f"{abs(first.gain):.3f} ({first.gain_low:.3f} to {first.gain_high:.3f}), to "
-        f"{first.value:.3f}, if the curve goes on as it went."
+        f"Twice the labels ({found.n_examples:,}) would improve {name} by about {found.gain:.3f} "
+        f"({to}), to {found.value:.3f}, if the curve goes on as it went."
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"

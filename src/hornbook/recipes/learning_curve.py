@@ -21,7 +21,7 @@ from hornbook.errors import CheckpointError, DataError
 from hornbook.evaluation.evaluate import resampled, with_intervals
 from hornbook.evaluation.extrapolation import read_curve
 from hornbook.recipes.adaptation_opening import open_new
-from hornbook.recipes.adaptation_run import Listener, Session
+from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.records import (
     AdaptSummary,
@@ -38,10 +38,16 @@ KEPT = ("config.yaml", "summary.json", "metrics.jsonl", "validation.jsonl")
 RECORD = "learning_curve.json"
 
 
-class Silent:
-    """A listener that the fits on parts of the data are told to, and that says nothing."""
+class _Watching:
+    """Tells a fit to stop when the run beside it was told to; says nothing."""
 
-    def hear(self, step: StepRecord) -> None: ...
+    def __init__(self, session: Session, fit: Session) -> None:
+        self.session, self.fit = session, fit
+
+    def hear(self, step: StepRecord) -> None:
+        if self.session.stopping:
+            self.fit.stop()
+
     def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
     def end(self, summary: AdaptSummary) -> None: ...
 
@@ -58,12 +64,11 @@ class Fitted:
 
 def learning_curve(
     session: Session,
-    listener: Listener,
     *,
     command: str = "",
     told: Callable[[CurvePoint], None] = lambda point: None,
-) -> LearningCurveRecord:
-    """Fit the smaller parts beside a finished run, and read the curve.
+) -> LearningCurveRecord | None:
+    """Fit the smaller parts beside a finished run, and read the curve; None when told to stop.
 
     told: each point as it comes. Writes learning_curve.json into the run's folder; a part whose
     fit is there already is not fitted again. Raises DataError where there are too few examples.
@@ -74,7 +79,9 @@ def learning_curve(
     random.Random(session.settings.seed).shuffle(order)
     fits = []
     for n in sizes:
-        fit = _fit(session, [examples[i] for i in sorted(order[:n])], folder, listener, command)
+        fit = _fit(session, [examples[i] for i in sorted(order[:n])], folder, command)
+        if fit is None:
+            return None
         fits.append(fit)
         told(_point(fit))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -121,16 +128,16 @@ def smaller(settings: AdaptSettings, share: float) -> AdaptSettings:
     return settings.model_copy(update=change)
 
 
-def _fit(
-    session: Session, examples: list[Any], folder: Path, listener: Listener, command: str
-) -> Fitted:
+def _fit(session: Session, examples: list[Any], folder: Path, command: str) -> Fitted | None:
     place = folder / "curve" / str(len(examples))
     if not (place / "validation.jsonl").is_file():
         shutil.rmtree(place, ignore_errors=True)
         share = len(examples) / len(session.parts.train)
         fit = open_new(smaller(session.settings, share), place)
         fit.parts = replace(session.parts, train=examples, test=None)
-        fit.carry_out(listener, command=command)
+        fit.carry_out(_Watching(session, fit), command=command)
+        if session.stopping:
+            return None
         only(place, KEPT)
     summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
     return Fitted(len(examples), _metrics(session, place), summary["n_steps"], summary["seconds"])
