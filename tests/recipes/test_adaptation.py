@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tiny_task
 import torch
+from safetensors.torch import load_file
 
+from hornbook.adapters.methods import prepare
 from hornbook.config import settings_from
+from hornbook.errors import CheckpointError, TrainingError
 from hornbook.evaluation.likelihood import mean_loss
-from hornbook.recipes.adaptation import adapt
+from hornbook.nn.losses import LossSum
+from hornbook.recipes.adaptation import Adaptation, adapt, rate_of
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.records import EvaluationRecord, Metrics
 from hornbook.training.listeners import All, Lines
@@ -97,3 +107,98 @@ def test_a_run_stopped_and_resumed_ends_with_the_same_bits(tmp_path, stop_after)
     assert [e.validation_loss for e in lines[0].evaluations] == [
         e.validation_loss for e in lines[1].evaluations
     ]
+
+
+def test_a_killed_run_loses_nothing_that_was_kept(tmp_path):
+    """SIGKILL after step 7: on from the checkpoint of step 4, to the same bits."""
+    whole = Run(tmp_path / "whole", dropout=0.2)
+    whole.go()
+    script = Path(__file__).with_name("killed_adaptation.py")
+    killed = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "parts"), "7"], timeout=250
+    )
+    assert killed.returncode == -9
+    again = Run(tmp_path / "parts", dropout=0.2)
+    assert again.go().step == 12
+    assert same(whole.weights, again.weights)
+
+
+def test_another_base_is_refused_when_a_run_goes_on(tmp_path):
+    first = Run(tmp_path, stop_after=5)
+    first.go()
+    other = Run(tmp_path)
+    with torch.no_grad():
+        other.model.trunk.blocks[0].norm_1.weight += 1
+    with pytest.raises(CheckpointError, match="other weights"):
+        other.go()
+
+
+@pytest.mark.parametrize("by", [{"tokens_per_step": 128}, {"examples_per_step": 10}])
+def test_four_micro_batches_are_one(tmp_path, by):
+    one, four = Run(tmp_path / "1", **by), Run(tmp_path / "4", micro_batches=4, **by)
+    one.go(), four.go()
+    for name, x in one.weights.items():
+        torch.testing.assert_close(four.weights[name], x, atol=2e-5, rtol=1e-4)
+    lines = [Metrics.from_lines((tmp_path / n / "metrics.jsonl").read_text()) for n in "14"]
+    assert [s.tokens for s in lines[0].steps] == [s.tokens for s in lines[1].steps]
+
+
+def test_only_what_learns_is_in_a_checkpoint_of_an_adapter_and_it_goes_on(tmp_path):
+    def run(folder, **how):
+        made = Run(folder, method="lora", **how)
+        prepare(made.model, "lora", rank=2)
+        return made
+
+    whole = run(tmp_path / "whole")
+    whole.go()
+    run(tmp_path / "parts", stop_after=6).go()
+    kept = load_file(next((tmp_path / "parts" / "checkpoints").glob("*6")) / "model.safetensors")
+    assert "head.weight" in kept and not any("embeddings" in name for name in kept)
+    again = run(tmp_path / "parts")
+    again.go()
+    assert same(whole.weights, again.weights)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_batch_kept(tmp_path):
+    def spoil(step, loss):
+        return LossSum(loss.total * math.nan, loss.n_targets) if step == 5 else loss
+
+    run = Run(tmp_path, spoil=spoil)
+    with pytest.raises(TrainingError, match="loss of step 6 is nan"):
+        run.go()
+    place = tmp_path / "refused" / "step-00000006"
+    told = json.loads((place / "examples.json").read_text())
+    batch = load_file(place / "batch.safetensors")
+    assert len(batch["targets"]) == len(told) > 1
+    assert set(told[0]["text"]) <= set("#ab")
+    assert all(torch.isfinite(x).all() for x in run.model.state_dict().values())
+    healthy = Run(tmp_path / "healthy", steps=12, stop_after=5)
+    healthy.go()
+    assert same(healthy.weights, run.weights)
+
+
+def test_the_best_weights_come_back_and_patience_ends_a_run(tmp_path):
+    """The validation loss is made to rise from the second evaluation on."""
+    run = Run(tmp_path, patience=2, evaluations=6)
+    looks = iter([0.7, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8])
+    kept = []
+
+    def validation():
+        kept.append(run.weights)
+        return EvaluationRecord(step=0, tokens=0, seconds=0.0, validation_loss=next(looks))
+
+    adaptation = Adaptation(run.model, run.task, run.items, validation, run.settings, run.folder)
+    progress = adaptation.run(run)
+    assert progress.status == "stopped early" and len(kept) == 4
+    adaptation.take_best()
+    assert same(run.weights, kept[1])
+    assert not same(kept[1], kept[3])
+
+
+def test_rates_by_layer():
+    model = tiny_task.Model()
+    rate = rate_of(model, layer_decay=0.5, head=10.0)
+    assert rate("head.weight") == 10.0
+    assert rate("trunk.blocks.1.norm_1.weight") == 1.0
+    assert rate("trunk.blocks.0.norm_1.weight") == 0.5
+    assert rate("trunk.embeddings.tokens.weight") == 0.25

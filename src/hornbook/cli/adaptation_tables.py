@@ -104,7 +104,9 @@ def show_masks(session: Session) -> None:
 
 def _coloured(shown: list[Any]) -> Text:
     text = Text()
+    apart = "" if any(s.text[:1].isspace() for s in shown[1:]) else " "
     for part in shown:
+        text.append(apart if len(text) else "")
         if not part.target:
             text.append(part.text, "dim")
             continue

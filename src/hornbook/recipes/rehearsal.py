@@ -27,6 +27,7 @@ from hornbook.tasks.task import Finding, Task
 SMALL, PROBED = 256, 512  # tokens of a batch to memorise, and of one that is timed
 USABLE = 0.92  # of the free memory, as `evaluation.plan` has it
 FORWARD = 1 / 3  # a forward pass' share of a step
+FEWEST = 20  # steps on one batch, before it is said that it is not learnt
 SLACK = 1.25  # of activations: what the heap and the backward pass hold besides
 
 
@@ -301,8 +302,11 @@ def _memorise(
             mean.backward()
             optimizer.step()
             optimizer.zero_grad()
-    if losses[-1] < 0.8 * losses[0]:
-        return ()  # on its way, and the time is up
+    on_its_way = losses[-1] < 0.8 * losses[0] or (
+        math.isfinite(losses[-1]) and len(losses) < FEWEST
+    )
+    if on_its_way:  # and the time is up
+        return ()
     return (
         Finding(
             "one-batch",
