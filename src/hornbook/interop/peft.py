@@ -27,6 +27,7 @@ from hornbook.adapters.fused import Part
 from hornbook.adapters.heads import SwitchedHead
 from hornbook.adapters.low_rank import LowRank
 from hornbook.errors import CheckpointError, ConfigError
+from hornbook.interop.catalogue import CATALOGUE
 from hornbook.interop.huggingface import family_of, read_weights
 from hornbook.interop.names import Family, Row, bert, gpt2, modernbert, to_ours, to_theirs
 from hornbook.interop.peft_pieces import PREFIX, Piece, change_of, piece_of, pieces_and_others
@@ -67,7 +68,8 @@ def save_adapter(
 ) -> None:
     """Write an adapter and its head as peft does.
 
-    base_name: what the base is called, a catalogue's or the hub's name, or a path. family: what
+    base_name: what the base is called, a path, or a name of the catalogue, instead of which the
+    hub's is written. family: what
     the base's config.json calls it, when the caller wants to be sure. adapter: which one, the
     active one when "". Raises ConfigError when the model has no such adapter or no folder format.
     """
@@ -86,7 +88,7 @@ def save_adapter(
     saved = _head_to_theirs(model, kind, rows, adapter)
     first = next(iter(ours.values()))
     config = _config(kind, first, pieces, sorted(_owners(saved)), _linear(kind, rows))
-    config["base_model_name_or_path"] = base_name
+    config["base_model_name_or_path"] = _hub_name(base_name)
     weights = {f"{PREFIX}{name}": tensor for name, tensor in saved.items()}
     for name, piece in pieces.items():
         weights |= {f"{PREFIX}{name}.{end}": t for end, t in piece.tensors().items()}
@@ -341,13 +343,17 @@ def _refuse_another_base(
     if mark is not None:
         other = mark != fingerprint(model)
     else:
-        other = bool(name and base_name) and _last(name) != _last(base_name)
+        other = bool(name and base_name) and _last(name) != _last(_hub_name(base_name))
     if other:
         raise CheckpointError(
             f"the adapter in {folder} was trained on '{name or 'a model without a name'}', and "
             f"this is '{base_name or type(model).__name__}'",
             hint=f"Open '{name}' and load it there." if name else "Open the model it is for.",
         )
+
+
+def _hub_name(name: str) -> str:
+    return CATALOGUE[name].hub if name in CATALOGUE else name
 
 
 def _last(name: str) -> str:
