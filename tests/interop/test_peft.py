@@ -19,6 +19,7 @@ from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
 from hornbook.nn.precision import Precision
 from hornbook.quantization.nf4 import restore
+from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
 from hornbook.training.optimizers import adamw, decay_groups
@@ -359,3 +360,76 @@ def test_an_adapter_learnt_beside_four_bits_opens_in_peft(folders, tmp_path):
     base = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base").eval()
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     _close(ours, _their_logits(theirs, _tokens()))
+
+
+def _small(kind: str, **settings):
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 48, "max_position_embeddings": 24}
+    return getattr(transformers, kind)(**(sizes | settings))
+
+
+def _heads():
+    modern = {"local_attention": 8, "pad_token_id": 0, "num_labels": 3}
+    bert, modern = _small("BertConfig", num_labels=3), _small("ModernBertConfig", **modern)
+    return {
+        "masked": transformers.BertForMaskedLM(bert),
+        "tokens": transformers.BertForTokenClassification(bert),
+        "span": transformers.BertForQuestionAnswering(_small("BertConfig")),
+        "modern": transformers.ModernBertForSequenceClassification(modern),
+        "modern masked": transformers.ModernBertForMaskedLM(modern),
+        "llama": transformers.LlamaForSequenceClassification(
+            _small("LlamaConfig", num_labels=3, pad_token_id=0)
+        ),
+    }
+
+
+def _at_all(model, tokens: Tensor) -> Tensor:
+    layout = Ragged([len(tokens)])
+    if isinstance(model, MaskedLM):
+        return model(MaskedBatch(tokens, layout, torch.arange(len(tokens)), tokens))
+    return model(Batch(tokens, layout))
+
+
+@torch.no_grad()
+def test_every_head_goes_with_its_adapter(tmp_path):
+    torch.manual_seed(10)
+    tokens = _tokens()[: LENGTHS[0]]
+    for name, theirs in _heads().items():
+        theirs.eval().save_pretrained(tmp_path / name)
+        model = load_model(tmp_path / name).eval()
+        prepared = prepare(model, "lora", rank=2)
+        assert any(n.startswith("head.") for n in prepared.trainable)
+        _shake(p for p in model.parameters() if p.requires_grad)
+        save_adapter(tmp_path / name / "adapter", model, base_name=name)
+        opened = peft.PeftModel.from_pretrained(theirs, tmp_path / name / "adapter").eval()
+        said = opened(input_ids=tokens[None])
+        expected = (
+            torch.stack([said.start_logits, said.end_logits], -1) if name == "span" else said.logits
+        )
+        ours = _at_all(model, tokens)
+        _close(ours.view(expected.shape), expected)
+        again = load_model(tmp_path / name).eval()
+        load_adapter(tmp_path / name / "adapter", again)
+        _close(_at_all(again, tokens), ours)
+
+
+@torch.no_grad()
+def test_an_encoder_decoders_adapter_opens_in_peft(tmp_path):
+    torch.manual_seed(11)
+    config = transformers.MarianConfig(
+        vocab_size=60, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48, pad_token_id=0,
+        decoder_start_token_id=0, max_position_embeddings=24, scale_embedding=True,
+        activation_function="relu", eos_token_id=1, forced_eos_token_id=None,
+    )  # fmt: skip
+    theirs = transformers.MarianMTModel(config).eval()
+    theirs.save_pretrained(tmp_path / "base")
+    model = load_model(tmp_path / "base").eval()
+    prepare(model, "dora", rank=2)
+    _shake(p for p in model.parameters() if p.requires_grad)
+    save_adapter(tmp_path / "adapter", model, base_name="tiny", family="marian")
+    opened = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    source, target = _tokens(1)[:7], _tokens(2)[:5]
+    ours = model.logits(model(source, Ragged([7]), target, Ragged([5])))
+    said = opened(input_ids=source[None], decoder_input_ids=target[None]).logits[0]
+    _close(ours, said)
