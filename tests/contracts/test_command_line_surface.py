@@ -15,6 +15,8 @@ SURFACE = {
     "compare": "--budget --dry-run --help --json --label --label-separator --out --overwrite "
     "--quiet --repeats --resume --seed --technique --techniques --text --title --total data",
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
+    "tune": "--column --data --epochs --help --json --method --model --out --quiet --resume "
+    "--search --seed --set --steps --time --trials task",
     "evaluate": "--against --column --data --help --json --on --out --quiet --task run",
     "share": "--help --json --name --public --to --yes run",
     "models": "--help --json",
@@ -30,6 +32,7 @@ SURFACE = {
     "data shard": "--help --jobs --json --out --quiet --seed --shard-tokens --text --tokenizer "
     "--validation --vocab-size sources",
     "data peek": "--context --help --json --rows --seed path",
+    "data check": "--column --help --json --model --rows --template file",
     "data show": "--help --json --label --label-separator --text --title name",
     "data audit": "--help --json --label --label-separator --seed --text --title name",
     "train": "--config --context --counting --data --depth --dry-run --epochs --help --json "

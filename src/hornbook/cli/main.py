@@ -32,6 +32,7 @@ from hornbook.cli import (
     share,
     tokenizer,
     train,
+    tune,
 )
 from hornbook.errors import HornbookError
 
@@ -55,6 +56,7 @@ app.command("align")(align.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
+app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("share")(share.command)
 app.command("models")(models.command)

@@ -1,0 +1,356 @@
+"""Search over settings (Akiba et al. 2019, "Optuna"): many runs, the best by validation alone.
+
+FOLDER/study.db         optuna's, in SQLite: what is there is not fitted again
+       tuning.json      all trials, the best, and whether it beats the defaults beyond chance
+       tuning.html      the same as a page with plots
+       trials/007/      a run each; of the best and of the defaults the model is kept
+
+Trial 0 is the defaults, so that a search ends no worse than not searching. The test part of the
+data is not even handed to a trial.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import hornbook
+from hornbook import files, runs
+from hornbook.config import settings_from
+from hornbook.errors import ConfigError, StudyError, TrainingError, UnavailableError
+from hornbook.evaluation.evaluate import comparison
+from hornbook.recipes.adaptation_opening import open_new, reopen
+from hornbook.recipes.adaptation_run import Session
+from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.learning_curve import KEPT, only, predictions_in
+from hornbook.recipes.tuning_reading import best_of, notes, rounded, says
+from hornbook.recipes.tuning_space import default_space, drawn, inside, named_space
+from hornbook.records import (
+    AdaptSummary,
+    ComparisonRecord,
+    EvaluationRecord,
+    SearchedSetting,
+    StepRecord,
+    TrialRecord,
+    TuningRecord,
+)
+
+RECORD = "tuning.json"
+ASKED = "search.json"
+UNPRUNED = 4  # trials that run to their end before any is cut
+N_TRIALS = 12
+
+
+class Listener(Protocol):
+    """Who is told of each trial: its settings when it begins, and what became of it."""
+
+    def begin(self, number: int, settings: Mapping[str, Any]) -> None: ...
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
+    def end(self, trial: TrialRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search is over: so many trials, or so many seconds; each from the very beginning."""
+
+    n_trials: int | None = None
+    seconds: float | None = None
+
+
+class Search:
+    """A search in a folder, at its start or where it was left."""
+
+    def __init__(
+        self,
+        settings: AdaptSettings | None,
+        folder: Path,
+        *,
+        given: frozenset[str] = frozenset(),
+        wanted: Sequence[str] = (),
+        command: str = "",
+    ) -> None:
+        """settings: None to go on with what lies in the folder. given: those that were fixed.
+        wanted: what is searched, as `named_space` reads it."""
+        self.folder, self.command = folder, command
+        self.stopping = False
+        self._optuna = _optuna()
+        asked = folder / ASKED
+        if asked.is_file():
+            kept = json.loads(asked.read_text(encoding="utf-8"))
+            self.settings = settings_from(AdaptSettings, **kept["settings"])
+            self.space = [SearchedSetting(**one) for one in kept["space"]]
+        else:
+            if settings is None:
+                raise StudyError(f"{folder} is no search", hint="Name the folder of one.")
+            if folder.exists() and any(folder.iterdir()):
+                raise StudyError(f"{folder} is not empty", hint="Choose another --out.")
+            self.settings = settings
+            self.space = named_space(wanted) or default_space(self.judge.settings, given)
+            if not self.space:
+                raise ConfigError(
+                    "everything is fixed, nothing is left to search", hint="Leave out a --set."
+                )
+            kept = {
+                "settings": settings.model_dump(mode="json"),
+                "space": [one.model_dump() for one in self.space],
+            }
+            files.write_text(asked, json.dumps(kept, indent=2) + "\n")
+        self.study = self._study()
+
+    def _study(self) -> Any:
+        optuna = self._optuna
+        study = optuna.create_study(
+            study_name="tuning",
+            storage=f"sqlite:///{(self.folder / 'study.db').resolve()}",
+            load_if_exists=True,
+            direction="minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED, n_warmup_steps=1),
+        )
+        # Another seed each time it is opened: the same would draw the same values again.
+        n = len(study.trials)
+        study.sampler = optuna.samplers.TPESampler(seed=self.settings.seed + n, n_startup_trials=5)
+        if not n:
+            study.enqueue_trial(inside(self.judge.settings.model_dump(), self.space))
+        for trial in study.trials:  # a killed search leaves one that is still running
+            if trial.state == optuna.trial.TrialState.RUNNING:
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                study.enqueue_trial(trial.params, user_attrs={"goes on": trial.number})
+        return study
+
+    @cached_property
+    def judge(self) -> Session:
+        """A run of the defaults that is never carried out: data, task, and settings all decided."""
+        return open_new(self.settings, self.folder / "trials" / "judge")
+
+    def stop(self) -> None:
+        """End with the step that is being taken."""
+        self.stopping = True
+
+    def run(self, budget: Budget, listener: Listener) -> TuningRecord:
+        """Trials until the budget is spent; then the record, which is written after each too."""
+        record = self._record()
+        while not self.stopping and not self._spent(budget, record):
+            trial = self.study.ask()
+            self._one(trial, budget, listener)
+            record = self._record()
+            runs.write_record(self.folder / RECORD, record)
+        runs.write_record(self.folder / RECORD, record)
+        return record
+
+    def _spent(self, budget: Budget, record: TuningRecord) -> bool:
+        done = [t for t in record.trials if t.state != "failed" or not t.folder]
+        if budget.n_trials is not None and len(done) >= budget.n_trials:
+            return True
+        if budget.seconds is None:
+            return False
+        whole = sorted(t.seconds for t in record.trials if t.state == "finished")
+        usual = whole[len(whole) // 2] if whole else 0.0
+        return record.seconds + 0.5 * usual >= budget.seconds
+
+    def _one(self, trial: Any, budget: Budget, listener: Listener) -> None:
+        """Carry out a trial and tell optuna."""
+        states = self._optuna.trial.TrialState
+        values = drawn(trial, self.space)
+        listener.begin(trial.number, values)
+        place = self.folder / "trials" / f"{trial.number:03d}"
+        began = time.monotonic()
+        left = None
+        if budget.seconds is not None:
+            left = budget.seconds - sum(t.seconds for t in self._trials())
+        try:
+            session = self._session(trial, values, place)
+            watching = _Watching(self, session, trial, listener, left)
+            summary = session.carry_out(watching, command=self.command)
+        except TrainingError as error:  # a rate that was too high: a result too
+            self._note(trial, began, "failed", error.message)
+            self.study.tell(trial.number, state=states.FAIL)
+            listener.end(self._trials()[-1])
+            return
+        assert summary is not None, "a search runs in one process"
+        best = watching.best
+        self._keep(trial, summary, place)
+        if watching.why == "pruned" or (watching.why == "out of time" and best is None):
+            self._note(trial, began, watching.why or "pruned", "")
+            self.study.tell(trial.number, state=states.PRUNED)
+        elif watching.why == "interrupted" or best is None:
+            self._note(trial, began, "failed", "interrupted")
+            self.study.tell(trial.number, state=states.FAIL)
+            if watching.why == "interrupted":
+                self.study.enqueue_trial(trial.params, user_attrs={"goes on": trial.number})
+        else:
+            self._note(trial, began, "out of time" if watching.why else "finished", "")
+            self.study.tell(trial.number, best)
+        self._clear(place)
+        listener.end(self._trials()[-1])
+
+    def _session(self, trial: Any, values: Mapping[str, Any], place: Path) -> Session:
+        """The trial's run; one that was interrupted goes on from its checkpoint."""
+        before = trial.user_attrs.get("goes on")
+        old = self.folder / "trials" / f"{before:03d}" if before is not None else None
+        if old is not None and (old / "config.yaml").is_file() and not place.exists():
+            old.rename(place)
+            session = reopen(place, {})
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            session = open_new(self._with(values), place)
+        session.parts = replace(session.parts, test=None)
+        return session
+
+    def _with(self, values: Mapping[str, Any]) -> AdaptSettings:
+        known = {n: v for n, v in values.items() if n in AdaptSettings.model_fields}
+        own = {n: v for n, v in values.items() if n not in AdaptSettings.model_fields}
+        if "epochs" in known:
+            known |= {"steps": None, "time": None}
+        change = known | {"options": {**self.settings.options, **own}}
+        return settings_from(AdaptSettings, **(self.settings.model_dump() | change))
+
+    def _note(self, trial: Any, began: float, state: str, message: str) -> None:
+        for name, value in (
+            ("state", state),
+            ("message", message),
+            ("seconds", time.monotonic() - began),
+        ):
+            trial.set_user_attr(name, value)
+
+    def _keep(self, trial: Any, summary: AdaptSummary, place: Path) -> None:
+        trial.set_user_attr("steps", summary.n_steps)
+        trial.set_user_attr("metrics", {m.name: m.value for m in summary.metrics})
+        trial.set_user_attr("folder", place.relative_to(self.folder).as_posix())
+
+    def _clear(self, place: Path) -> None:
+        """Keep the weights of the defaults and of the best; of the others the lab files."""
+        found = self._trials()
+        best = best_of(found)
+        kept = {t.folder for t in found if t.number in (0, best)}
+        running = place.relative_to(self.folder).as_posix()
+        for trial in found:
+            folder = self.folder / trial.folder
+            waiting = trial.message == "interrupted" and trial.folder == running
+            if trial.folder and trial.folder not in kept and folder.is_dir() and not waiting:
+                only(folder, KEPT)
+
+    def _trials(self) -> list[TrialRecord]:
+        """Trials that have ended; of one that was interrupted and went on, the later alone."""
+        went_on = {t.user_attrs["goes on"] for t in self.study.trials if "goes on" in t.user_attrs}
+        return [
+            TrialRecord(
+                number=t.number,
+                state=t.user_attrs.get("state", "failed"),
+                settings=rounded(t.params, self.space),
+                score=t.value,
+                metrics=t.user_attrs.get("metrics", {}),
+                seconds=t.user_attrs.get("seconds", 0.0),
+                steps=t.user_attrs.get("steps", 0),
+                folder=t.user_attrs.get("folder", ""),
+                message=t.user_attrs.get("message", ""),
+            )
+            for t in self.study.trials
+            if t.state.is_finished() and t.number not in went_on
+        ]
+
+    def _record(self) -> TuningRecord:
+        trials = self._trials()
+        best = best_of(trials)
+        settings = self.settings
+        chosen_by, higher, beside = "loss", False, None
+        if best is not None:
+            chosen_by, higher, beside = self._beside_defaults(trials, best)
+        searched = {one.name for one in self.space}
+        plain = settings.model_dump(mode="json", exclude={"options", "columns", "trackers"})
+        plain |= settings.options
+        return TuningRecord(
+            task=settings.task,
+            model=settings.model,
+            data=settings.data,
+            method=settings.method,
+            chosen_by=chosen_by,
+            higher_is_better=higher,
+            searched=self.space,
+            fixed={n: v for n, v in plain.items() if n not in searched and v is not None},
+            trials=trials,
+            best=best,
+            against_defaults=beside,
+            seconds=sum(t.seconds for t in trials),
+            says=says(trials, best, chosen_by, beside),
+            notes=notes(trials, best, self.folder),
+            command=self.command,
+            hornbook=hornbook.__version__,
+        )
+
+    def _beside_defaults(
+        self, trials: Sequence[TrialRecord], best: int
+    ) -> tuple[str, bool, ComparisonRecord | None]:
+        """What chooses, and the best beside the defaults on the validation examples."""
+        by_number = {t.number: t for t in trials}
+        task, examples = self.judge.task, self.judge.parts.validation
+        found = self.folder / by_number[best].folder
+        ours = task.metrics(examples, predictions_in(found)) if _whole(found) else []
+        names = {m.name: m for m in ours}
+        higher = task.best in names and names[task.best].higher_is_better
+        first = by_number.get(0)
+        usual = self.folder / first.folder if first and first.folder else None
+        if best == 0 or usual is None or not _whole(usual) or not ours:
+            return task.best, higher, None
+        ours.sort(key=lambda m: m.name != task.best)
+        theirs = task.metrics(examples, predictions_in(usual))
+        return task.best, higher, comparison("the defaults", ours, theirs)
+
+
+class _Watching:
+    """Told of a trial's steps and evaluations: reports, prunes, and ends it when time is up."""
+
+    def __init__(
+        self, search: Search, session: Session, trial: Any, listener: Listener, left: float | None
+    ) -> None:
+        self.search, self.session, self.trial, self.listener = search, session, trial, listener
+        self.until = None if left is None else time.monotonic() + left
+        self.n_looks, self.why = 0, ""
+        self.best: float | None = None
+
+    def hear(self, step: StepRecord) -> None:
+        if self.search.stopping:
+            self._end("interrupted")
+        elif self.until is not None and time.monotonic() > self.until:
+            self._end("out of time")
+
+    def hear_evaluation(self, evaluation: EvaluationRecord) -> None:
+        if evaluation.final:
+            return
+        score = evaluation.validation_loss if evaluation.score is None else evaluation.score
+        self.listener.hear_evaluation(evaluation)
+        if score is None:
+            return
+        if evaluation.step:  # what it was before the first step is the same for all
+            self.best = score if self.best is None else min(self.best, score)
+            self.trial.report(self.best, self.n_looks)
+            if self.trial.should_prune():
+                self._end("pruned")
+        self.n_looks += 1
+
+    def end(self, summary: AdaptSummary) -> None: ...
+
+    def _end(self, why: str) -> None:
+        if not self.why:
+            self.why = why
+            self.session.stop()
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "validation.jsonl").is_file()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UnavailableError(
+            "the search needs optuna, which is not installed", hint='pip install "hornbook[tune]"'
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,128 @@
+"""Where settings are looked for: sensible ranges for each method, and what a person names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hornbook.errors import ConfigError, nearest
+from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.records import SearchedSetting
+
+# How far from the usual rate it is worth looking, either way. An adapter's and a head's best rates
+# lie further apart between tasks than a whole model's.
+REACH = {"full": 4.0, "last": 4.0, "head": 10.0, "lora": 5.0, "dora": 5.0, "qlora": 5.0}
+EPOCHS = (1.0, 6.0)
+RANKS = (4, 8, 16, 32)
+# What makes no sense to search: it changes the question, or the machine, not the answer.
+FIXED = {"task", "model", "data", "columns", "method", "seed", "time", "trackers", "precision"}
+FIXED |= {"evaluations", "gradient_checkpointing", "options", "max_tokens"}
+
+
+def default_space(settings: AdaptSettings, given: frozenset[str]) -> list[SearchedSetting]:
+    """What is searched when nobody says: the rate, the length, and what the method is ruled by.
+
+    settings: with nothing left open; given: settings that a person fixed, which are not searched.
+    """
+    method = settings.method.partition("-")[0]
+    lr, reach = settings.lr or 5e-5, REACH[method]
+    space = [_range("lr", lr / reach, lr * reach, log=True)]
+    if not given & {"epochs", "steps", "time"}:
+        space.append(_range("epochs", *EPOCHS, whole=True))
+    if method in ("lora", "dora", "qlora"):
+        space.append(SearchedSetting(name="rank", choices=list(RANKS)))
+    elif method == "full":
+        space.append(_range("layer_decay", 0.7, 1.0))
+    space.append(_range("weight_decay", 1e-3, 0.1, log=True))
+    return [one for one in space if one.name not in given]
+
+
+def named_space(wanted: Sequence[str], own: Sequence[str] = ()) -> list[SearchedSetting]:
+    """--search lr=1e-5..1e-3, rank=4,8,16: a range (log where it spans a decade), or choices.
+
+    own: names of the task's own settings. Raises ConfigError for what is none, and for a setting
+    that it makes no sense to search.
+    """
+    space = []
+    for one in wanted:
+        name, equals, values = one.partition("=")
+        if not equals or not values:
+            raise ConfigError(
+                f"--search {one} names no values", hint="Write lr=1e-5..1e-3 or rank=4,8,16"
+            )
+        known = [n for n in AdaptSettings.model_fields if n not in FIXED]
+        if name not in known and name not in own:
+            raise ConfigError(
+                f"'{name}' is no setting to search", hint=nearest(name, [*known, *own])
+            )
+        space.append(_named(name, values))
+    return space
+
+
+def _named(name: str, values: str) -> SearchedSetting:
+    number = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    if found := re.fullmatch(rf"({number})\.\.({number})", values):
+        low, high = float(found[1]), float(found[2])
+        if not low < high:
+            raise ConfigError(f"{name}: {low:g} is not below {high:g}", hint="Low first.")
+        whole = all(re.fullmatch(r"\d+", end) for end in found.groups())
+        return _range(name, low, high, log=low > 0 and high / low >= 10, whole=whole)
+    choices = [_value(value) for value in values.split(",") if value.strip()]
+    if len(choices) < 2:
+        raise ConfigError(
+            f"{name} has one value, {values}: nothing to search",
+            hint=f"Fix it with --set {name}={values}, or name several: {name}=a,b",
+        )
+    return SearchedSetting(name=name, choices=choices)
+
+
+def _value(text: str) -> Any:
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _range(
+    name: str, low: float, high: float, *, log: bool = False, whole: bool = False
+) -> SearchedSetting:
+    return SearchedSetting(name=name, low=low, high=high, log=log, whole=whole)
+
+
+def drawn(trial: Any, space: Sequence[SearchedSetting]) -> dict[str, Any]:
+    """Values of a trial of optuna's."""
+    found: dict[str, Any] = {}
+    for one in space:
+        if one.choices:
+            found[one.name] = trial.suggest_categorical(one.name, one.choices)
+        elif one.whole:
+            assert one.low is not None and one.high is not None
+            value = trial.suggest_int(one.name, int(one.low), int(one.high), log=one.log)
+            found[one.name] = float(value) if one.name == "epochs" else value
+        else:
+            value = trial.suggest_float(one.name, one.low, one.high, log=one.log)
+            found[one.name] = float(f"{value:.3g}")
+    return found
+
+
+def inside(values: Mapping[str, Any], space: Sequence[SearchedSetting]) -> dict[str, Any]:
+    """The usual settings as a first trial, moved to the nearest value that is searched."""
+    found: dict[str, Any] = {}
+    for one in space:
+        value = values.get(one.name)
+        if one.choices:
+            found[one.name] = value if value in one.choices else one.choices[0]
+        elif value is None:
+            found[one.name] = one.low
+        else:
+            assert one.low is not None and one.high is not None
+            found[one.name] = min(max(float(value), one.low), one.high)
+            if one.whole:
+                found[one.name] = round(found[one.name])
+    return found
