@@ -11,6 +11,7 @@ import typer
 
 from hornbook.cli.clean import clean_command
 from hornbook.cli.corpora import running_text, show_corpus, stats_command
+from hornbook.cli.dialogues import check_command
 from hornbook.cli.shards import peek_command, shard_command
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app.command("stats")(stats_command)
 app.command("clean")(clean_command)
 app.command("shard")(shard_command)
 app.command("peek")(peek_command)
+app.command("check")(check_command)
 
 _NAME = Annotated[str, typer.Argument(help="A data set's name, a file or a folder.")]
 _TEXT = Annotated[str | None, typer.Option(help="Column with the text.")]
