@@ -40,9 +40,12 @@ class WriteItem:
 
 
 class Form(Protocol):
-    """What `tasks.write` asks of a way to write. max_tokens: that a model reads and writes."""
+    """What `tasks.write` asks of a way to write."""
 
-    max_tokens: int
+    @property
+    def max_tokens(self) -> int:
+        """That a model reads and writes."""
+        ...
 
     def item(self, source: str, target: str, number: int) -> WriteItem: ...
     def length(self, item: WriteItem) -> int: ...
