@@ -279,6 +279,8 @@ class Session:
             card = {"task": self.task.name} | self.task.card()
             text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
             files.write_text(inside / "task.json", text)
+            if write := getattr(self.task, "write_beside", None):  # what other libraries open it by
+                write(inside)
 
     def _summary(
         self,
@@ -349,7 +351,7 @@ class Session:
 
 def targets_of(example: Any) -> dict[str, Any]:
     """What an example says should be predicted, by its own names for that, as plain data."""
-    names = ("label", "labels", "tags", "target", "answers", "answer", "score", "good")
+    names = ("label", "labels", "tags", "target", "targets", "answers", "answer", "score", "good")
     names += ("chosen", "rejected", "completion", "messages")
     found = {n: plain(getattr(example, n)) for n in names if hasattr(example, n)}
     if len(found) == 1:
