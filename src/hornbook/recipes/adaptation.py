@@ -110,7 +110,7 @@ class Adaptation:
         self.device = self.accelerator.device.type
         self.batches = ItemBatches(
             [task.length(item) for item in train_items],
-            tokens_per_batch=settings.tokens_per_step,
+            tokens_per_batch=self.settings.tokens_per_step,
             items_per_batch=settings.examples_per_step,
             seed=settings.seed,
             n_parts=settings.micro_batches,

@@ -73,8 +73,11 @@ class AdaptSettings(Settings):
 RATES = {"full": 5e-5, "last": 5e-5, "head": 1e-3, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
 # A preference goes on pulling when all pairs are told apart; the divergence grows with the rate.
 # Each token of a text is a target where words are tagged: steady gradients bear larger steps, and
-# a span's head begins from nothing.
+# a span's head begins from nothing. Of classifiers it was measured (experiments/LOG.md).
 PACE = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "tag": 2.0, "answer": 2.0}
+PACE |= {"classify": 2.0, "pairs": 2.0, "fill": 2.0}
+# A text has one target where it is classified: 2,048 tokens of short ones leave few steps an epoch.
+TOKENS = {"classify": 1024, "pairs": 1024}
 EPOCHS = 3.0
 
 
@@ -92,6 +95,8 @@ def decided(settings: AdaptSettings, *, d_model: int) -> Decided:
     if settings.lr is None:
         rate = RATES[settings.method.partition("-")[0]] * PACE.get(settings.task, 1.0)
         found["lr"] = float(f"{rate * 768 / d_model:.2g}")
+    if "tokens_per_step" not in settings.model_fields_set and settings.task in TOKENS:
+        found["tokens_per_step"] = TOKENS[settings.task]
     if settings.epochs is settings.steps is settings.time is None:
         found["epochs"] = EPOCHS
     return Decided(settings.model_copy(update=found), tuple(found))
