@@ -10,9 +10,9 @@ accuracy, that it has gained more. The divergence from the start, KL(model || st
 model's own answers: drawn at temperature 1 to held-out prompts, the divergence of the whole
 distribution summed over their tokens.
 
---peer: trl's DPOTrainer with peft beside it, the same pairs in the same batches at the same
-constant rate and LoRA, float32; the two take turns of two steps, and the speed is the median over
-turns, the first left out. Needs: pip install 'hornbook[bench]'.
+--peer: trl's DPOTrainer with peft beside it, the same pairs in the same batches, the same rates
+(up over a tenth of the steps, then down along a line), LoRA and float32; the two take turns of two
+steps, and the speed is the median over turns, the first left out. Needs: pip install 'hornbook[bench]'.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from hornbook.tasks.task import Metric
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
 from hornbook.training.optimizers import adamw, decay_groups
-from hornbook.training.schedules import Clock
+from hornbook.training.schedules import Clock, linear
 
-MODEL, BETA, RANK, ALPHA = "smollm2-135m-instruct", 0.1, 16, 32.0
-BATCH, TURN, LONGEST_ANSWER = 8, 2, 48
+MODEL, BETA, RANK, ALPHA = "smollm2-135m-instruct", 0.1, 16, 32
+BATCH, TURN, LONGEST_ANSWER, WARM_UP = 8, 2, 48, 0.1
 
 
 def our_steps(
@@ -53,7 +53,7 @@ def our_steps(
     groups = decay_groups(model.named_parameters(), lr=rate, weight_decay=0.0)
     steps = train_steps(
         model, task.loss, ([task.collate(batch)] for batch in batches), adamw(groups),
-        lambda progress: 1.0, Clock(n_steps=len(batches) + 1),
+        linear(WARM_UP), Clock(n_steps=len(batches) + 1),
         make_accelerator(Precision("cpu", "float32", "both train in it")),
     )  # fmt: skip
     while True:
@@ -94,8 +94,8 @@ def divergence(task: Dpo, model: Any, items: Sequence[Item]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=150, help="of our training, at most")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--rate", type=float, default=3e-4, help="the peak")
     parser.add_argument("--held-out", type=int, default=60, help="pairs that are measured")
     parser.add_argument("--drawn", type=int, default=16, help="answers drawn for the divergence")
     parser.add_argument("--model", default=MODEL)
@@ -129,7 +129,7 @@ def main() -> None:
 
         turns, theirs = beside(
             ours, bundle.path, batches, arguments, turn=TURN, beta=BETA,
-            rank=RANK, alpha=ALPHA,
+            rank=RANK, alpha=ALPHA, warm_up=WARM_UP,
         )  # fmt: skip
         ratios = [peer / mine for peer, mine in turns[1:]]
         print(f"speed: {statistics.median(ratios):.2f} times trl's, over {len(ratios)} turns")

@@ -27,7 +27,7 @@ class InOrder(DPOTrainer):
     """trl's trainer with pairs that are token ids already, in the data's order."""
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -63,7 +63,8 @@ def beside(
     turn: int,
     beta: float,
     rank: int,
-    alpha: float,
+    alpha: int,
+    warm_up: float,
 ) -> tuple[list[tuple[float, float]], Callable[[], Any]]:
     """Train both. Returns (trl's seconds, ours) of each turn, and what opens trl's adapter here."""
     rows = [
@@ -78,7 +79,7 @@ def beside(
         args=DPOConfig(
             output_dir=str(scratch), max_steps=len(batches),
             per_device_train_batch_size=len(batches[0]), learning_rate=arguments.rate,
-            lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, beta=beta,
+            lr_scheduler_type="linear", warmup_steps=round(warm_up * len(batches)), weight_decay=0.0, beta=beta,
             use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no",
             report_to=[], logging_steps=10**9, disable_tqdm=True, max_length=None,
         ),
@@ -90,11 +91,12 @@ def beside(
         callbacks=[taking],
     )  # fmt: skip
     trainer.train()
-    trainer.model.save_pretrained(scratch / "adapter")
+    model: Any = trainer.model
+    model.save_pretrained(scratch / "adapter")
 
     def opened() -> Any:
-        model = open_model(arguments.model).model
-        load_adapter(scratch / "adapter", model)
-        return model.eval()
+        trained = open_model(arguments.model).model
+        load_adapter(scratch / "adapter", trained)
+        return trained.eval()
 
     return taking.turns, opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 from pathlib import Path
 
@@ -37,3 +38,13 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
             "a rate of 3 from the middle on": "divergence",
             "a small rate and few steps": "still learning",
         }
+    if lesson.stem == "08-fine-tuning-a-classifier":
+        alone, adapted = (seen[name][0].value for name in ("from_scratch", "with_pretraining"))
+        assert adapted > alone + 0.2 and seen["after"] < 40 < seen["before"]
+        assert {f.code for f in seen["findings"]} == {"label-vanished", "rare-label"}
+    if lesson.stem == "11-dpo":
+        assert abs(seen["learnt"] - math.log(2)) < 0.05 and abs(seen["slope"] + 0.05) < 1e-3
+        assert seen["reached"]["accuracy"] == 1 and seen["reached"]["kind"] > 0.9
+        assert abs(seen["kl"] - math.log(2)) < 0.15 and seen["right"] == 1
+        assert seen["pulled_reached"]["accuracy"] == 1 and seen["pulled_kl"] > 3 * seen["kl"]
+        assert abs(seen["bounded_margin"] - 1) < 0.3

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from hornbook.data.preferences import Prompt
 from hornbook.errors import ConfigError, DataError
 from hornbook.tasks.branches import Tokens
+from hornbook.tasks.turns import first_end, n_common
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -88,8 +88,12 @@ class Encoder:
             for answer in answers
         ]
         # Some templates write the asking otherwise than the telling: answers begin where they part.
-        n_stem = min(_n_common(asked, whole) for whole in told)
-        return asked[:n_stem], [self._up_to_its_end(whole[n_stem:]) for whole in told]
+        n_stem = min(n_common(asked, whole) for whole in told)
+        ends = [first_end(whole, self.ends, n_stem) for whole in told]
+        return asked[:n_stem], [
+            whole[n_stem : None if end is None else end + 1]
+            for whole, end in zip(told, ends, strict=True)
+        ]
 
     def _plain(self, prompt: Prompt, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         if isinstance(prompt, str):
@@ -106,11 +110,6 @@ class Encoder:
         ends = [min(self.ends) if end is None else end] if self.ends or end is not None else []
         return stem, [branch + ends for branch in branches]
 
-    def _up_to_its_end(self, answer: list[int]) -> list[int]:
-        """Without what a template writes behind the token that ends a turn: often a line break."""
-        last = max((i for i, token in enumerate(answer) if token in self.ends), default=None)
-        return answer if last is None else answer[: last + 1]
-
 
 def checked(items: Sequence[Item], places: Sequence[str]) -> list[Item]:
     """The items. Raises DataError naming those that have nothing to read or to tell apart."""
@@ -121,7 +120,3 @@ def checked(items: Sequence[Item], places: Sequence[str]) -> list[Item]:
                 hint="Remove the row, or look at its characters.",
             )
     return list(items)
-
-
-def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))

@@ -1,4 +1,5 @@
-"""The model that learning started from: the same model with its adapter switched off, or a copy."""
+"""The model that learning started from: the same with its adapter switched off, a copy, or, of a
+run that is opened again, the model of that name."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.adapters.lora import adapters, switched_off
-from hornbook.errors import TrainingError
+from hornbook.bundle import open_model
+from hornbook.errors import CheckpointError, TrainingError, UnavailableError, UnknownNameError
 from hornbook.tasks.branches import BranchBatch, branch_log_probs, summed
 
 _MOST = 2**24  # logits made at once
@@ -22,11 +24,13 @@ class Reference:
     """What the model was. It is asked once about each item and remembers the answer.
 
     An adapter switched off costs no memory; a model all of whose weights learn is copied by
-    `begin`, which has to come before the first step.
+    `begin`, which has to come before the first step. base: the name of the model that a saved one
+    was made of.
     """
 
-    def __init__(self, model: nn.Module | None = None) -> None:
-        self._copy = model
+    def __init__(self, base: str = "") -> None:
+        self._base = base
+        self._copy: nn.Module | None = None
         self._known: dict[Hashable, tuple[float, ...]] = {}
 
     def begin(self, model: nn.Module) -> None:
@@ -36,8 +40,20 @@ class Reference:
             self._copy = copy.deepcopy(model).eval().requires_grad_(False)
 
     def is_known(self, model: nn.Module) -> bool:
-        """Whether there is a reference: not for a model that was saved and opened again."""
+        """Whether there is a reference: not for a saved model whose base isn't here any more."""
+        if self._base and self._copy is None and not adapters(model):
+            self._open_base(model)
         return self._copy is not None or bool(adapters(model))
+
+    def _open_base(self, model: Any) -> None:
+        """Without it there is less to be told of the model, and no reason to refuse it."""
+        try:
+            base: Any = open_model(self._base).model
+        except (CheckpointError, UnavailableError, UnknownNameError):
+            base = None
+        self._base = ""
+        if type(base) is type(model) and base.config.vocab_size == model.config.vocab_size:
+            self._copy = base.eval().requires_grad_(False)
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[Any]:

@@ -68,7 +68,9 @@ class _OverAnswers:
 
     @classmethod
     def reopen(cls, card: Mapping[str, Any], bundle: Any) -> Self:
-        return cls._made(bundle, card["base"], card["max_tokens"], card["settings"])
+        task = cls._made(bundle, card["base"], card["max_tokens"], card["settings"])
+        task.reference = Reference(card["base"])
+        return task
 
     @classmethod
     def _made(
