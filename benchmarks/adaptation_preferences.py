@@ -12,7 +12,8 @@ distribution summed over their tokens.
 
 --peer: trl's DPOTrainer with peft beside it, the same pairs in the same batches, the same rates
 (up over a tenth of the steps, then down along a line), LoRA and float32; the two take turns of two
-steps, and the speed is the median over turns, the first left out. Needs: pip install 'hornbook[bench]'.
+steps, and the speed is the median over turns, the first left out.
+Needs: pip install 'hornbook[bench]'.
 """
 
 from __future__ import annotations

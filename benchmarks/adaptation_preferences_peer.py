@@ -79,8 +79,8 @@ def beside(
         args=DPOConfig(
             output_dir=str(scratch), max_steps=len(batches),
             per_device_train_batch_size=len(batches[0]), learning_rate=arguments.rate,
-            lr_scheduler_type="linear", warmup_steps=round(warm_up * len(batches)), weight_decay=0.0, beta=beta,
-            use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no",
+            lr_scheduler_type="linear", warmup_steps=round(warm_up * len(batches)),
+            weight_decay=0.0, beta=beta, use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no",
             report_to=[], logging_steps=10**9, disable_tqdm=True, max_length=None,
         ),
         train_dataset=Dataset.from_list(rows),
