@@ -73,10 +73,9 @@ class ByteTiles:
 
     def rows(self, indices: Tensor) -> Tensor:
         """Some rows as float32: (...) -> (..., d_in)."""
-        flat = indices.flatten()
-        values = t.rows_of_tiles(torch.from_numpy(self.tiles), flat).float()
-        scales = torch.from_numpy(self._beside)[flat].unsqueeze(1)
-        return (values * scales).unflatten(0, indices.shape)
+        flat = indices.flatten().numpy()
+        values = t.rows_of_tiles(self.tiles, flat) * self._beside[flat][:, None]
+        return torch.from_numpy(values).unflatten(0, indices.shape)
 
     def values(self) -> Tensor:
         return t.bytes_of_tiles(torch.from_numpy(self.tiles), self.shape[0])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,11 +66,15 @@ def bytes_of_tiles(tiles: Tensor, d_out: int) -> Tensor:
     return (values.to(torch.int16) - 128).to(torch.int8)
 
 
-def rows_of_tiles(tiles: Tensor, indices: Tensor) -> Tensor:
-    """Some rows of a matrix in bytes: (N,) -> (N, d_in) int8."""
-    quads = tiles.unflatten(2, (8, OUTPUTS, 4))
+def rows_of_tiles(tiles: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Some rows of a matrix in bytes: (N,) -> (N, d_in) int8.
+
+    By numpy: torch would wake a thread of its own, which then waits, turning, on the core where the
+    next product's thread should run.
+    """
+    quads = tiles.reshape(*tiles.shape[:2], 8, OUTPUTS, 4)
     values = quads[indices // OUTPUTS, :, :, indices % OUTPUTS]  # (N, G, 8, 4)
-    return (values.flatten(1).to(torch.int16) - 128).to(torch.int8)
+    return (values.reshape(len(indices), -1).astype(np.int16) - 128).astype(np.int8)
 
 
 def beside(scales: Tensor) -> Tensor:
