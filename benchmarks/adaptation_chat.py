@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def conversations() -> tuple[str, list[Dialogue]]:
     if folder and path.is_file():
         return "1,100 instructions", read_dialogues(path).dialogues
     rng = random.Random(0)
-    words = ["the", "a", "small", "red", "fox", "runs", "home", "and", "sees", "that", "it", "is", "late", "in", "the", "year"]
+    words = ("red", "fox", "runs", "home", "sees", "that", "it", "is", "late", "this", "year")
 
     def text(n: int) -> str:
         return " ".join(rng.choice(words) for _ in range(n))
@@ -86,6 +86,34 @@ def exported(folder: Path) -> Path:
         stop_tokens=opened.stop_tokens,
     )
     return folder
+
+
+def answer_turns(folder: Path, dialogues: list[Dialogue]) -> None:
+    """Take TURN steps for each line of standard input, and say their seconds."""
+    ours = our_steps(folder, dialogues)
+    next(ours)  # what is built once; this batch is not among theirs
+    for _ in sys.stdin:
+        print(sum(islice(ours, TURN)), flush=True)
+
+
+def turns_of_ours(folder: Path, n: int) -> Generator[float, None, None]:
+    """Seconds of each of our turns, in a process of its own: accelerate has one number format a
+    process."""
+    command = [
+        sys.executable,
+        __file__,
+        "turns-of-ours",
+        "--folder",
+        str(folder),
+        "--steps",
+        str(n),
+    ]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdin and other.stdout
+        while True:
+            other.stdin.write("go\n")
+            other.stdin.flush()
+            yield float(other.stdout.readline())
 
 
 def our_steps(folder: Path, dialogues: list[Dialogue]) -> Iterator[float]:
@@ -155,7 +183,7 @@ def taking_turns(ours: Iterator[float]):
         def on_step_end(self, *_: object, **__: object) -> None:
             self._seconds.append(time.perf_counter() - self._start)
             if len(self._seconds) == TURN:
-                self.turns.append((sum(self._seconds), sum(islice(ours, TURN))))
+                self.turns.append((sum(self._seconds), next(ours)))
                 self._seconds = []
 
     return TakingTurns()
@@ -173,8 +201,10 @@ def speed(turns: int, float32: bool) -> None:
         task = Chat.make(opened, ChatParts("", used, used))
         n_tokens = sum(len(i.tokens) for i in task.items(used)[TURN * BATCH :]) / turns
         del opened, task
-        taking = taking_turns(our_steps(folder, used))
+        ours = turns_of_ours(folder, len(used))
+        taking = taking_turns(ours)
         train_peer(folder, used, float32=float32, callback=taking)
+        ours.close()
     counted = taking.turns[1:]
     for name, seconds in zip((PEER, "hornbook"), zip(*counted, strict=True), strict=True):
         best, middle = (n_tokens / f(seconds) for f in (min, statistics.median))
@@ -269,7 +299,7 @@ def quality(seconds: float, n_answers: int, out: Path | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("speed", "memory", "quality", "memory-of-ours",
-                                         "memory-of-theirs"))  # fmt: skip
+                                         "memory-of-theirs", "turns-of-ours"))  # fmt: skip
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--float32", action="store_true")
@@ -284,6 +314,9 @@ def main() -> None:
         memory(given.steps, given.float32)
     elif given.part == "quality":
         quality(given.seconds, given.answers, given.out)
+    elif given.part == "turns-of-ours":
+        used = conversations()[1][: given.steps]
+        answer_turns(given.folder, [*used[:BATCH], *used])
     else:
         memory_of(given.part.rpartition("-")[2], given.folder, given.steps, given.float32)
 
