@@ -42,6 +42,10 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
         alone, adapted = (seen[name][0].value for name in ("from_scratch", "with_pretraining"))
         assert adapted > alone + 0.2 and seen["after"] < 40 < seen["before"]
         assert {f.code for f in seen["findings"]} == {"label-vanished", "rare-label"}
+    if lesson.stem == "10-instruction-tuning-and-its-masks":
+        ended = {name: sum(a["ended"] for a in said) for name, said in seen["answers"].items()}
+        assert ended == {"with ends": 8, "without ends": 0}
+        assert seen["typed"] == 4 and seen["gap_beside"] < 1e-4 < seen["gap_as_one"]
     if lesson.stem == "11-dpo":
         assert abs(seen["learnt"] - math.log(2)) < 0.05 and abs(seen["slope"] + 0.05) < 1e-3
         assert seen["reached"]["accuracy"] == 1 and seen["reached"]["kind"] > 0.9
