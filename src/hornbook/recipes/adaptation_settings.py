@@ -77,7 +77,8 @@ RATES = {"full": 5e-5, "last": 5e-5, "head": 1e-3, "lora": 5e-4, "dora": 5e-4, "
 PACE = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "tag": 2.0, "answer": 2.0}
 PACE |= {"classify": 2.0, "pairs": 2.0, "fill": 2.0}
 # A text has one target where it is classified: 2,048 tokens of short ones leave few steps an epoch.
-TOKENS = {"classify": 1024, "pairs": 1024}
+# Names are rare in a text, and data with tags or answers small.
+TOKENS = {"classify": 1024, "pairs": 1024, "tag": 1024, "answer": 1024}
 EPOCHS = 3.0
 
 
