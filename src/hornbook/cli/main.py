@@ -28,6 +28,7 @@ from hornbook.cli import (
     plan,
     predict,
     quantize,
+    run_task,
     serve,
     share,
     tokenizer,
@@ -56,6 +57,7 @@ app.command("align")(align.command)
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
+app.command("run")(run_task.command)
 app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("share")(share.command)

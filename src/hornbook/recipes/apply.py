@@ -1,0 +1,255 @@
+"""A model at work: a task's name, a model's name, rows in; what it says of each out, plain data.
+
+    say = ready("answer", "runs/mine")
+    for found in say([{"question": "Who?", "context": "Ada did."}]): ...
+
+A row holds what the task reads: a text, or a question and its context, or a text and options. With
+a model that was fine-tuned here, or that has its head from elsewhere, the task itself predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hornbook import bundle as bundles
+from hornbook.bundle import Bundle
+from hornbook.data import choices
+from hornbook.data.examples import Document, Example
+from hornbook.data.labelled import TextPair
+from hornbook.data.questions import Question
+from hornbook.errors import UnknownNameError, nearest
+from hornbook.models.encoder_decoder import EncoderDecoder
+from hornbook.models.heads import SequenceClassifier, SpanFinder, TokenClassifier
+from hornbook.nn.precision import choose_precision
+from hornbook.recipes import apply_plain as plain
+from hornbook.recipes.apply_plain import CONTINUING, Asked, Row, Say, card_of, wrong_model
+from hornbook.recipes.kinds import KINDS
+from hornbook.tasks.task import Parts, Task
+
+
+@dataclass(frozen=True)
+class Use:
+    """One task: what it reads of a row, and how it is made ready: (model's name, Asked) -> Say."""
+
+    reads: tuple[str, ...]
+    what: str
+    open: Callable[[str, Asked], Say]
+
+
+def ready(task: str, model: str, asked: Asked | None = None) -> Say:
+    """Open a model for a task. Raises UnknownNameError for another task's name, ConfigError where
+    the model can't do it, naming what it can, and as `bundle.open_model` does."""
+    return use_of(task).open(model, asked or Asked())
+
+
+def name_of(task: str) -> str:
+    """A task by its name or by another that is in use for it. Raises UnknownNameError."""
+    name = ALIASES.get(task, task)
+    if name not in USES:
+        raise UnknownNameError(
+            f"there is no task '{task}' to run", hint=nearest(task, [*USES, *ALIASES])
+        )
+    return name
+
+
+def use_of(task: str) -> Use:
+    """What a task reads and does. Raises UnknownNameError."""
+    return USES[name_of(task)]
+
+
+def _by(
+    task: str,
+    example_of: Callable[[Row], Any],
+    shaped: Callable[[Row, Any, Task], dict[str, Any]],
+) -> Callable[[str, Asked], Say]:
+    """A task that predicts for itself. shaped: a row and its prediction as what is said."""
+
+    def open_(model: str, asked: Asked) -> Say:
+        network, made = _opened(task, model, asked)
+        device = choose_precision().device
+        network.to(device).eval()
+
+        def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+            items = made.items([example_of(row) for row in rows])
+            predictions = made.predict(network, items, device=device)
+            for row, prediction in zip(rows, predictions, strict=True):
+                yield shaped(row, prediction, made)
+
+        return say
+
+    return open_
+
+
+def _opened(task: str, name: str, asked: Asked) -> tuple[nn.Module, Task]:
+    """A model and the task that it was fine-tuned to, or that its own head is for."""
+    opened = bundles.open_model(name)
+    card = card_of(opened)
+    kind = KINDS.load(task)
+    if card is not None and card["task"] == task:
+        made = kind.reopen(card, opened)
+    elif _can(task, opened, None if card is None else card["task"]):
+        made = kind.make(opened, _no_data(task, opened), **_own(task, asked))
+    else:
+        raise wrong_model(opened, task, _WANTED[task])
+    if asked.aggregation is not None and task == "tag":
+        made = replace(made, aggregation=asked.aggregation)
+    if asked.n_beams is not None and task in ("translate", "summarize"):
+        made = replace(made, n_beams=asked.n_beams)
+    if asked.n_tokens is not None and task in ("translate", "summarize"):
+        made = replace(made, n_tokens=min(asked.n_tokens, made.form.max_tokens))
+    return made.build(opened), made
+
+
+def _own(task: str, asked: Asked) -> dict[str, Any]:
+    """What a task has to be told that no data tell."""
+    if task in ("translate", "summarize"):
+        return {"n_tokens": asked.n_tokens or 96}
+    return {}
+
+
+def _can(task: str, opened: Bundle, trained_to: str | None) -> bool:
+    """Whether a model that is not of this task can do it all the same."""
+    model = opened.model
+    problem = getattr(getattr(model, "config", None), "problem", "")
+    if trained_to is None:
+        heads: dict[str, bool] = {
+            "classify": isinstance(model, SequenceClassifier),
+            "pairs": isinstance(model, SequenceClassifier),
+            "tag": isinstance(model, TokenClassifier) and problem == "token",
+            "answer": isinstance(model, SpanFinder),
+            "translate": isinstance(model, EncoderDecoder),
+            "summarize": isinstance(model, EncoderDecoder),
+        }
+        if heads.get(task):
+            return True
+    elif trained_to not in CONTINUING:
+        return False
+    decodes = hasattr(model, "logits") and not hasattr(model, "trunk")
+    if isinstance(model, EncoderDecoder) or not decodes:
+        return False
+    # A decoder that was taught to answer can be asked for anything in words.
+    return task == "choose" or (task in ("translate", "summarize") and opened.template is not None)
+
+
+def _no_data(task: str, opened: Bundle) -> Parts:
+    """What a model's own head tells apart, as if it had been data."""
+    config = getattr(opened.model, "config", None)
+    problem = getattr(config, "problem", "")
+    names = () if problem == "regression" else tuple(getattr(config, "label_names", ()))
+    several = problem == "multi_label_classification"
+    return Parts(task, (), (), label_names=names, multi_label=several)
+
+
+_WANTED = {
+    "classify": "a classifier: hornbook finetune classify --model minilm --data D; without any "
+    "training, zero-shot works",
+    "pairs": "a classifier of pairs: hornbook finetune pairs --model minilm --data D",
+    "tag": "a tagger: hornbook finetune tag --model minilm --data D",
+    "answer": "a model that finds answers: hornbook finetune answer --model minilm --data D",
+    "translate": "an encoder-decoder (hornbook train seq2seq), or a model that chats",
+    "summarize": "a run of hornbook finetune summarize, or a model that chats",
+    "choose": "a decoder: gpt, llama, smollm2-135m-instruct",
+}
+
+
+# Rows to examples, predictions to what is said
+
+
+def _labels(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    found = {k: v for k, v in row.items() if k != "labels"}
+    if "number" in prediction:
+        return found | {"number": round(float(prediction["number"]), 4)}
+    shares = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
+    said = {k: prediction[k] for k in ("label", "labels") if k in prediction}
+    return found | said | {"probabilities": {name: round(float(p), 4) for name, p in shares}}
+
+
+def _spans(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    return {"text": row["text"], "spans": prediction["spans"]}
+
+
+def _answer(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    return {"question": row["question"], "context": row["context"], **prediction}
+
+
+def _written(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    return {"text": row["text"], "written": prediction["text"]}
+
+
+def _chosen(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """By the likelihood of a byte, which does not favour short options; and by the sum."""
+    sums = np.array(prediction["log_probs"])
+    per_byte = sums / np.array(prediction["n_bytes"])
+    options = list(row["options"])
+    return {
+        "text": row["text"],
+        "choice": options[prediction["option_norm"]],
+        "choice_by_sum": options[prediction["option"]],
+        "options": [
+            {"option": option, "nats": round(float(s), 3), "nats_per_byte": round(float(b), 4)}
+            for option, s, b in zip(options, sums, per_byte, strict=True)
+        ],
+    }
+
+
+USES: dict[str, Use] = {
+    "classify": Use(
+        ("text",),
+        "labels of texts",
+        _by("classify", lambda row: Example(Document(row["text"]), ()), _labels),
+    ),
+    "pairs": Use(
+        ("first", "second"),
+        "labels of pairs of texts",
+        _by("pairs", lambda row: TextPair(row["first"], row["second"]), _labels),
+    ),
+    "tag": Use(("text",), "names or parts of speech", _by("tag", lambda row: row["text"], _spans)),
+    "answer": Use(
+        ("question", "context"),
+        "answers, marked in their text",
+        _by("answer", lambda row: Question(row["question"], row["context"]), _answer),
+    ),
+    "fill": Use(("text",), "words for [MASK]", plain.fill),
+    "translate": Use(
+        ("text",), "another language", _by("translate", lambda row: row["text"], _written)
+    ),
+    "summarize": Use(
+        ("text",), "a text in short", _by("summarize", lambda row: row["text"], _written)
+    ),
+    "choose": Use(
+        ("text", "options"),
+        "the likeliest of options",
+        _by("choose", lambda row: choices.Question(row["text"], tuple(row["options"]), 0), _chosen),
+    ),
+    "zero-shot": Use(("text", "labels"), "labels of your own, untrained", plain.zero_shot),
+    "generate": Use(("text",), "texts continued", plain.generate),
+    "chat": Use(("text",), "answers of an assistant", plain.chat),
+    "embed": Use(("text",), "vectors of texts", plain.embed),
+    "similarity": Use(("text",), "how alike texts are", plain.similarity),
+}
+ALIASES = {
+    "sentiment": "classify",
+    "sentiment-analysis": "classify",
+    "text-classification": "classify",
+    "ner": "tag",
+    "pos": "tag",
+    "token-classification": "tag",
+    "fill-mask": "fill",
+    "qa": "answer",
+    "question-answering": "answer",
+    "translation": "translate",
+    "summarization": "summarize",
+    "summarise": "summarize",
+    "zero-shot-classification": "zero-shot",
+    "zeroshot": "zero-shot",
+    "text-generation": "generate",
+    "feature-extraction": "embed",
+    "sentence-similarity": "similarity",
+    "entailment": "pairs",
+    "multiple-choice": "choose",
+}

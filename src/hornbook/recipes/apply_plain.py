@@ -1,0 +1,234 @@
+"""Models at work that need no fine-tuning: zero-shot, vectors, hidden words, texts continued.
+
+Each opens a model and gives what answers rows with plain data; `apply` has the table of all tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hornbook import bundle as bundles
+from hornbook.bundle import Bundle
+from hornbook.errors import ConfigError
+from hornbook.recipes.adaptation import read_card
+
+Row = Mapping[str, Any]
+Say = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]
+SHARPNESS = 20.0  # what sentence encoders are trained with: softmax over 20 cosines (Reimers 2020)
+CONTINUING = {"chat", "choose", "dpo", "ipo", "orpo", "kto"}  # what leaves a decoder a decoder
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person may ask of any task; each heeds what it knows of.
+
+    top: answers given of several. n_tokens: written at most, the task's own when None.
+    aggregation: of sub-words into entities, the model's own when None. n_beams: None the task's.
+    """
+
+    top: int = 5
+    n_tokens: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+    n_beams: int | None = None
+    system: str | None = None
+    aggregation: str | None = None
+
+
+def zero_shot(model: str, asked: Asked) -> Say:
+    """Softmax over cosines of a text's vector and each label's (as the technique `zero-shot`)."""
+    encoder = _encoder(model, "zero-shot")
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        labels = list(dict.fromkeys(label for row in rows for label in row["labels"]))
+        of_label = dict(zip(labels, encoder.encode(labels), strict=True))
+        for row, vector in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
+            names = list(dict.fromkeys(row["labels"]))
+            cosines = np.array([float(vector @ of_label[name]) for name in names])
+            shares = _softmax(SHARPNESS * cosines)
+            order = np.argsort(-cosines, kind="stable")
+            yield {
+                "text": row["text"],
+                "label": names[order[0]],
+                "shares": {names[i]: round(float(shares[i]), 4) for i in order},
+                "cosines": {names[i]: round(float(cosines[i]), 4) for i in order},
+            }
+
+    return say
+
+
+def embed(model: str, asked: Asked) -> Say:
+    encoder = _encoder(model, "embed")
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        for row, vector in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
+            yield {"text": row["text"], "vector": [round(float(x), 6) for x in vector]}
+
+    return say
+
+
+def similarity(model: str, asked: Asked) -> Say:
+    encoder = _encoder(model, "similarity")
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        texts = [row["text"] for row in rows]
+        if len(texts) < 2:
+            raise ConfigError(
+                "similarity is between texts, and there is one", hint="Give two or more."
+            )
+        vectors = encoder.encode(texts)
+        cosines = vectors @ vectors.T
+        first, second = np.triu_indices(len(texts), k=1)
+        order = np.argsort(-cosines[first, second], kind="stable")
+        for i, j in zip(first[order], second[order]):
+            yield {
+                "texts": [texts[i], texts[j]],
+                "cosine": round(float(cosines[i, j]), 4),
+            }
+
+    return say
+
+
+def _encoder(name: str, task: str) -> Any:
+    """A sentence encoder, of the catalogue or fine-tuned here."""
+    from hornbook.embeddings.encoder import TextEncoder
+    from hornbook.models.bert import Bert
+
+    opened = bundles.open_model(name)
+    trunk = opened.model
+    if not isinstance(trunk, Bert):
+        raise wrong_model(opened, task, "a sentence encoder, such as minilm")
+    card = card_of(opened)
+    options = card if card and card["task"] == "embed" else {}
+    return TextEncoder(trunk, opened.tokenizer, max_tokens=options.get("max_tokens") or 256)
+
+
+def fill(model: str, asked: Asked) -> Say:
+    """Each open place by itself: the likeliest tokens for it."""
+    from hornbook.tasks.fill import guesses
+    from hornbook.tasks.masked_lm import MaskedLM
+    from hornbook.tasks.next_sentence import BertPretraining
+
+    opened = bundles.open_model(model)
+    masked = opened.model
+    if isinstance(masked, BertPretraining):
+        masked = MaskedLM(masked.trunk)
+        masked.head = opened.model.head
+    if not isinstance(masked, MaskedLM):
+        raise wrong_model(
+            opened, "fill", "a model that was taught to guess hidden words (hornbook train bert, "
+            "hornbook finetune fill)",
+        )  # fmt: skip
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            found = guesses(masked, opened.tokenizer, row["text"], k=asked.top)
+            yield {
+                "text": row["text"],
+                "guesses": [
+                    [
+                        {"token": g.token, "probability": round(g.probability, 4), "text": g.text}
+                        for g in place
+                    ]
+                    for place in found
+                ],
+            }
+
+    return say
+
+
+def generate(model: str, asked: Asked) -> Say:
+    opened = _writer(model, "generate")
+
+    def prompts(rows: Sequence[Row]) -> list[list[int]]:
+        return opened.tokenizer.encode([row["text"] for row in rows], special=False)
+
+    return _continued(opened, prompts, asked, n_tokens=100, penalty=0.0)
+
+
+def chat(model: str, asked: Asked) -> Say:
+    from hornbook.generation.conversation import template_of
+
+    opened = _writer(model, "chat")
+    template = template_of(opened)
+    first = [{"role": "system", "content": asked.system}] if asked.system else []
+
+    def prompts(rows: Sequence[Row]) -> list[list[int]]:
+        asking = [[*first, {"role": "user", "content": row["text"]}] for row in rows]
+        return [template.encode(messages, opened.tokenizer) for messages in asking]
+
+    return _continued(opened, prompts, asked, n_tokens=256, penalty=0.5)
+
+
+def _continued(
+    opened: Bundle,
+    prompts: Callable[[Sequence[Row]], list[list[int]]],
+    asked: Asked,
+    *,
+    n_tokens: int,
+    penalty: float,
+) -> Say:
+    from hornbook.data.packing import end_token
+    from hornbook.generation.batch import Batch
+    from hornbook.generation.request import Request, Sampling
+
+    end = end_token(opened.tokenizer)
+    stops = opened.stop_tokens or frozenset([] if end is None else [end])
+    sampling = Sampling(asked.temperature, frequency_penalty=penalty, seed=asked.seed)
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        batch = Batch(opened, n_slots=min(8, max(1, len(rows))))
+        n = asked.n_tokens or n_tokens
+        numbers = [
+            batch.add(Request(prompt, n, sampling, stop_tokens=stops, slide=True))
+            for prompt in prompts(rows)
+        ]
+        texts, ends = dict.fromkeys(numbers, ""), dict.fromkeys(numbers, "")
+        while batch.n_running or batch.n_waiting:
+            for piece in batch.step():
+                texts[piece.request] += piece.text
+                ends[piece.request] = piece.finish or ""
+        for row, number in zip(rows, numbers, strict=True):
+            yield {"text": row["text"], "written": texts[number], "finish": ends[number]}
+
+    return say
+
+
+def _writer(name: str, task: str) -> Bundle:
+    opened = bundles.open_model(name)
+    card = card_of(opened)
+    trained = isinstance(opened.model, torch.nn.Module)
+    writes = not trained or (hasattr(opened.model, "logits") and not hasattr(opened.model, "trunk"))
+    if opened.family == "marian" or not writes or (card and card["task"] not in CONTINUING):
+        raise wrong_model(opened, task, "a model that continues a text: gpt, llama, bigram")
+    return opened
+
+
+def card_of(opened: Bundle) -> dict[str, Any] | None:
+    """What a model was fine-tuned to, None for one that was not."""
+    if opened.path is None or not (opened.path / "task.json").is_file():
+        return None
+    return read_card(opened.path / "task.json")
+
+
+def wrong_model(opened: Bundle, task: str, wanted: str) -> ConfigError:
+    """What this model can't do, and what it can."""
+    card = card_of(opened)
+    if card is not None:
+        return ConfigError(
+            f"{opened.name} was fine-tuned to {card['task']}, not to {task}",
+            hint=f"hornbook run {card['task']} {opened.name} …; for {task} name {wanted}.",
+        )
+    return ConfigError(
+        f"{opened.name} ({type(opened.model).__name__}) can't {task}", hint=f"Name {wanted}."
+    )
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
