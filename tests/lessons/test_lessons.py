@@ -52,3 +52,11 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
         assert abs(seen["kl"] - math.log(2)) < 0.15 and seen["right"] == 1
         assert seen["pulled_reached"]["accuracy"] == 1 and seen["pulled_kl"] > 3 * seen["kl"]
         assert abs(seen["bounded_margin"] - 1) < 0.3
+    if lesson.stem == "12-named-entities":
+        assert seen["floor"]["accuracy"] > 0.7 and seen["floor"]["F1"] == 0
+        assert seen["learnt"]["F1"] > 0.5 and seen["learnt"]["accuracy"] > 0.85
+        assert [said["spans"][0]["label"] for said in seen["said"]] == ["person", "place"]
+        assert seen["found"]["simple"] > seen["found"]["first"] >= 300
+    if lesson.stem == "13-translation":
+        assert seen["right"] >= 45 and seen["metric"].value > 85
+        assert abs(seen["hand"] - seen["library"]) < 1e-6
