@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -185,8 +187,8 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
             return
     with showing(AdaptationView, wanted.quiet or not first) as view:
         view.expect(session.plan, seconds=session.settings.time, best_name=session.task.best)
-        stop_at_step(session.stop)
-        summary = session.carry_out(view, command=shlex.join(["hornbook", *sys.argv[1:]]))
+        with _stopped_politely(session):
+            summary = session.carry_out(view, command=shlex.join(["hornbook", *sys.argv[1:]]))
     if summary is None:  # one of several processes, and not the first
         return
     write_training_report(session.folder)
@@ -197,6 +199,18 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
         raise typer.Exit(130)
     if wanted.curve:
         _curve(session, wanted)
+
+
+@contextmanager
+def _stopped_politely(session: Session) -> Iterator[None]:
+    """In this block the first Ctrl-C ends the run after its step; afterwards all is as before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop_at_step(session.stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _curve(session: Session, wanted: Wanted) -> None:

@@ -18,8 +18,8 @@ from hornbook.recipes.adaptation import chosen_precision, width
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
 from hornbook.recipes.kinds import KINDS
-from hornbook.records import AdaptSummary
-from hornbook.tasks.task import Task
+from hornbook.records import AdaptSummary, PreflightRecord
+from hornbook.tasks.task import Finding, Task
 from hornbook.training.accelerator import make_accelerator, place
 from hornbook.training.emissions import country
 
@@ -69,7 +69,12 @@ def reopen(folder: Path, given: dict[str, Any]) -> Session:
                 f"{folder} is finished: {summary.n_steps:,} steps",
                 hint=f"Start another one; `hornbook evaluate {folder}` measures this one.",
             )
-    return _ready(settings, folder)
+    session = _ready(settings, folder)
+    if (folder / "preflight.json").is_file():
+        before = runs.read_record(folder / "preflight.json", PreflightRecord)
+        session.plan = before.plan
+        session.findings = [Finding(**f.model_dump()) for f in before.findings]
+    return session
 
 
 def _ready(settings: AdaptSettings, folder: Path) -> Session:
