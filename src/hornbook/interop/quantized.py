@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hornbook.errors import CheckpointError, ConfigError
@@ -20,9 +21,10 @@ from hornbook.interop.huggingface import (
     write_weights,
 )
 from hornbook.nn.init import without_first_weights
-from hornbook.quantization import weights
+from hornbook.quantization import tiled, weights
 
 KEY = "quantization"
+_PACKED = (torch.int8, torch.uint8)
 
 
 def is_quantized_folder(config: dict[str, Any]) -> bool:
@@ -67,8 +69,12 @@ def load_quantized(folder: Path) -> nn.Module:
             f"{folder / 'model.safetensors'} does not fit its config.json: {', '.join(wrong[:5])}",
             hint="Make it again with hornbook quantize.",
         )
-    # Copies: what is packed anew when it is first used could not be freed as a part of the file.
+    # What is packed anew could not be freed as a part of the file; nor could the file, as long as a
+    # gain is a part of it.
     if described["bits"] == 4:
-        found = {name: tensor.clone() for name, tensor in found.items()}
+        at_once = _PACKED if tiled.is_compiled() else ()  # `settle` does it
+        found = {name: t if t.dtype in at_once else t.clone() for name, t in found.items()}
     model.load_state_dict(found, assign=True)
+    del found
+    weights.settle(model)
     return model.eval()

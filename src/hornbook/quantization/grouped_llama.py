@@ -46,6 +46,7 @@ class GroupedBlocks(nn.Module):
         if not quick or not tiled.is_compiled():
             return self._many(x, layout, rotation)
         assert isinstance(layout, Reading)
+        self.settle()
         out = torch.empty_like(x)
         for places, part in layout.divided(N_FEW):
             own = slice(None) if places is None else places
@@ -66,7 +67,8 @@ class GroupedBlocks(nn.Module):
         looks, together = int(reading.positions().sum()), tiled.several()
         memory = reading.memory(len(self.layers), x.new_empty(0, self.n_kv_heads, self.d_head))
         keys, values = zip(*memory, strict=True)
-        norms, matrices = self._tables()
+        assert self._stacked is not None
+        norms, matrices = self._stacked
         cos, sin = (
             t[:, 0, : self.d_head // 2].contiguous().numpy() for t in (rotation.cos, rotation.sin)
         )
@@ -87,22 +89,23 @@ class GroupedBlocks(nn.Module):
         )
         return x
 
-    def _tables(self) -> tuple[Any, Any]:
-        """Gains, and all layers' tiles, one behind the other; the layers then hold parts of it."""
-        if self._stacked is None:
-            blocks: list[Any] = list(self.layers)
-            gains = [(b.norm_1.weight, b.norm_2.weight) for b in blocks]
-            norms = np.stack([np.stack([g.detach().numpy() for g in pair]) for pair in gains])
-            kinds = zip(*(_matrices(block) for block in blocks), strict=True)
-            matrices = []
-            for layers in kinds:
-                tiles = np.stack([layer.tiles.tiles for layer in layers])
-                scales = np.stack([layer.tiles.scales for layer in layers])
-                for layer, own, its in zip(layers, tiles, scales, strict=True):
-                    layer.tiles.tiles, layer.tiles.scales = own, its
-                matrices.append((tiles, scales))
-            self._stacked = norms, tuple(matrices)
-        return self._stacked
+    def settle(self) -> None:
+        """Bring the matrices into tiles, all layers' one behind the other: what a step takes."""
+        if self._stacked is not None or not self._fits or not tiled.is_compiled():
+            return
+        blocks: list[Any] = list(self.layers)
+        gains = [(b.norm_1.weight, b.norm_2.weight) for b in blocks]
+        norms = np.stack([np.stack([g.detach().numpy() for g in pair]) for pair in gains])
+        matrices = []
+        for layers in zip(*(_matrices(block) for block in blocks), strict=True):
+            first = layers[0].tiles
+            tiles = np.empty((len(layers), *first.tiles.shape), first.tiles.dtype)
+            scales = np.empty((len(layers), *first.scales.shape), first.scales.dtype)
+            for i, layer in enumerate(layers):  # one after the other: two of them in memory at most
+                tiles[i], scales[i] = layer.tiles.tiles, layer.tiles.scales
+                layer.tiles.tiles, layer.tiles.scales = tiles[i], scales[i]
+            matrices.append((tiles, scales))
+        self._stacked = norms, tuple(matrices)
 
 
 def _matrices(block: Any) -> tuple[GroupedLinear, ...]:

@@ -57,13 +57,12 @@ def halves_of_tiles(tiles: Tensor, d_out: int) -> Tensor:
 
 def tiles_of_bytes(values: Tensor) -> Tensor:
     """Values -127 ... 127 (d_out, d_in) -> (n_tiles, G, 512) uint8."""
-    return _quads((values.to(torch.int16) + 128).to(torch.uint8)).flatten(2).contiguous()
+    return (_quads(values.view(torch.uint8)) ^ 128).flatten(2)  # its highest bit: 128 more
 
 
 def bytes_of_tiles(tiles: Tensor, d_out: int) -> Tensor:
     """The way back: (d_out, d_in) int8."""
-    values = _rows(tiles.unflatten(2, (8, OUTPUTS, 4)), d_out)
-    return (values.to(torch.int16) - 128).to(torch.int8)
+    return (_rows(tiles.unflatten(2, (8, OUTPUTS, 4)), d_out) ^ 128).view(torch.int8)
 
 
 def rows_of_tiles(tiles: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -74,7 +73,7 @@ def rows_of_tiles(tiles: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """
     quads = tiles.reshape(*tiles.shape[:2], 8, OUTPUTS, 4)
     values = quads[indices // OUTPUTS, :, :, indices % OUTPUTS]  # (N, G, 8, 4)
-    return (values.reshape(len(indices), -1).astype(np.int16) - 128).astype(np.int8)
+    return (values.reshape(len(indices), -1) ^ 128).view(np.int8)
 
 
 def beside(scales: Tensor) -> Tensor:
@@ -89,7 +88,8 @@ def from_beside(scales: Tensor, d_out: int) -> Tensor:
 
 
 def _quads(values: Tensor) -> Tensor:
-    filled = F.pad(values, (0, 0, 0, -len(values) % OUTPUTS))
+    missing = -len(values) % OUTPUTS
+    filled = F.pad(values, (0, 0, 0, missing)) if missing else values
     tiles = filled.unflatten(1, (-1, 8, 4)).unflatten(0, (-1, OUTPUTS))  # (n, 16, G, 8, 4)
     return tiles.permute(0, 2, 3, 1, 4)
 

@@ -11,6 +11,8 @@ embedding and the head, which decide most, have 8 bits, as in llama.cpp's own fi
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
 import torch
@@ -185,6 +187,22 @@ def prepare(model: nn.Module, bits: int, group: int = GROUP) -> None:
     for name, part in _parts(model, bits, group, blank=True).items():
         _put(model, name, part)
     setattr(model, _KEPT, _Kept(None, bits, group))
+
+
+def settle(model: nn.Module) -> None:
+    """Bring the matrices into the form in which they are multiplied; each lies in memory once then,
+    and no longer in the file that it came from. Without this it is done when they are used."""
+    for part in model.modules():
+        if isinstance(part, GroupedBlocks):
+            part.settle()
+        elif isinstance(part, TiledMatrix) or (
+            isinstance(part, GroupedLinear) and tiled.fits(part.shape[1], part.group)
+        ):
+            _ = part.tiles
+    if sys.platform.startswith("linux"):
+        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed
+        if give_back is not None:
+            give_back(0)
 
 
 class _Kept:
