@@ -15,6 +15,7 @@ The test part is never looked at here; what chooses is validation.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
@@ -56,7 +57,8 @@ from hornbook.training.emissions import Energy, metered, spent
 from hornbook.training.listeners import All, Lines
 from hornbook.training.listeners import Listener as Hearing
 
-AT_ONCE = 4096  # tokens of a batch of an evaluation
+AT_ONCE = 2048  # tokens of a batch of an evaluation
+WORST = 1e9  # the score of a metric that has no number, such as a correlation with a constant
 TIE = 1e-6  # of the loss is added to a score: of equal ones the lower loss is the better
 SAMPLED = 32_768  # tokens of validation read on the way at least; at the end all are
 
@@ -214,7 +216,7 @@ class Session:
             if best != "loss":
                 chosen = next(m for m in found.metrics if m.name == best)
                 score = -chosen.value if chosen.higher_is_better else chosen.value
-                score += TIE * min(loss, 100.0)
+                score = score + TIE * min(loss, 100.0) if math.isfinite(score) else WORST
         record = EvaluationRecord(
             step=0, tokens=0, seconds=0.0, validation_loss=loss, metrics=values, score=score
         )

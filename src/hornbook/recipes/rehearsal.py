@@ -72,6 +72,8 @@ def rehearse(run: Rehearsal, *, seconds: float = 20.0) -> Rehearsed:
         changes = _changes(run, kept, budget)
         plan = plan.model_copy(update={"fits": False, "changes": changes})
         return Rehearsed(plan, (_too_small(plan, memory, budget),))
+    if memory.total + memory.weights > budget:  # no room for a copy beside what is needed
+        return Rehearsed(plan, ())
     began = time.monotonic()
     trial = copy.deepcopy(run.model)
     with _same_numbers(trial):
@@ -287,12 +289,12 @@ def _memorise(
     losses: list[float] = []
     began = time.monotonic()
     for factor in (3.0, 30.0):
-        model = trial if factor == 3.0 else copy.deepcopy(run.model)
-        optimizer = make_optimizer(model, run.settings, factor)
-        model.eval()  # without dropout
+        trial.load_state_dict(run.model.state_dict())
+        optimizer = make_optimizer(trial, run.settings, factor)
+        trial.eval()  # without dropout
         losses = []
         while len(losses) < 60:
-            loss = run.task.loss(model, batch)
+            loss = run.task.loss(trial, batch)
             mean = loss.total / max(1, loss.n_targets)
             losses.append(float(mean.detach()))
             if losses[-1] < max(0.05, 0.25 * losses[0]):
