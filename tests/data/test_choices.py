@@ -85,3 +85,10 @@ def test_a_file_is_divided_by_contexts(tmp_path):
     parts = [{q.context for q in part} for part in (found.train, found.validation, found.test)]
     assert list(map(len, parts)) == [40, 5, 5]
     assert len(set.union(*parts)) == 50
+
+
+def test_a_file_of_test_questions_is_not_divided(tmp_path):
+    path = tmp_path / "animals-test.jsonl"
+    path.write_text("".join(json.dumps(ROW | {"context": f"Story {i}"}) + "\n" for i in range(9)))
+    found = open_questions(str(path), {}, seed=0)
+    assert (len(found.train), len(found.validation), len(found.test)) == (0, 0, 9)

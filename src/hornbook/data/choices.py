@@ -56,17 +56,22 @@ class _BadRow(Exception):
 def open_questions(data: str, columns: Mapping[str, str], *, seed: int) -> Questions:
     """Read and divide. columns: what a person named, by NAMES.
 
-    A folder is divided as its files' names say; of a file a tenth each is drawn for validation and
-    test, equal contexts on one side. Raises DataError that names the rows that are wrong.
+    A folder is divided as its files' names say; a file whose name holds "test" is test, to judge
+    models by; of another a tenth each is drawn for validation and test, equal contexts on one side.
+    Raises DataError that names the rows that are wrong.
     """
     notes: list[str] = []
     parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
-    for role, file in files_by_role(Path(data).expanduser()).items():
+    path = Path(data).expanduser()
+    roles = files_by_role(path)
+    if path.is_file() and "test" in path.name.lower():
+        roles = {"test": path}
+    for role, file in roles.items():
         table = read_rows(file)
         notes += table.notes
         parts[role] = _questions(table, columns)
     for role, share in (("test", 0.1), ("validation", 1 / 9)):
-        if not parts[role]:
+        if not parts[role] and parts["train"]:
             out = hold_out([q.context.strip().casefold() for q in parts["train"]], share, seed)
             parts[role] = [q for q, held in zip(parts["train"], out) if held]
             parts["train"] = [q for q, held in zip(parts["train"], out) if not held]
