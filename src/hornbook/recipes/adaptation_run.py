@@ -237,7 +237,7 @@ class Session:
         listener.hear_evaluation(
             record.model_copy(
                 update={
-                    "step": progress.best_step or progress.step,
+                    "step": progress.step if progress.best_step is None else progress.best_step,
                     "tokens": progress.tokens,
                     "seconds": progress.seconds,
                     "final": True,
