@@ -21,6 +21,7 @@ from hornbook import files, runs
 from hornbook.errors import CheckpointError, ConfigError, DataError
 from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import Assessed, assess, comparison, hash_of, with_intervals
+from hornbook.evaluation.label_doubts import label_doubts
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes.adaptation import Opened, open_task
 from hornbook.recipes.kinds import KINDS
@@ -59,13 +60,13 @@ def evaluate_run(
     ConfigError for a choice by the test part, and for runs of different tasks; DataError where the
     data have no such part.
     """
+    if against is not None and part == "test" and task is None:
+        looks.refuse_selection(folder_of(run), folder_of(against))
     subject = _untrained(run, task, data, columns, out) if task else _subject(run)
     other = None
     if against is not None:
         other = _untrained(against, task, data, columns, out) if task else _subject(against)
         _check_alike(subject, other)
-        if part == "test":
-            looks.refuse_selection(subject.folder, other.folder)
     settings = subject.settings
     source = data or settings.get("data")
     if source is None:
@@ -88,11 +89,14 @@ def evaluate_run(
             "to report: --on test, once."
         )
     device = choose_precision().device
+    stem = _stem(part, str(source), digest)
     started = time.perf_counter()
     ours = assess(
         subject.opened.model, subject.opened.task, examples, device=device, progress=progress
     )
     seconds = time.perf_counter() - started
+    if part != "train":  # what was learnt by heart is doubted no more
+        notes += _doubted(subject, examples, ours.predictions, stem)
     compared = None
     if other is not None:
         if part == "test":
@@ -115,7 +119,7 @@ def evaluate_run(
         seconds=seconds,
         device=device,
         at=runs.now(),
-        predictions=f"{_stem(part, str(source), digest)}.jsonl",
+        predictions=f"{stem}.jsonl",
         against=compared,
         notes=notes,
     )
@@ -216,6 +220,44 @@ def _examples(parts: Parts, part: Part, data: str) -> Sequence[Any]:
 def _stem(part: str, data: str, digest: str) -> str:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or "data").strip("-.") or "data"
     return f"{part}-{name}-{digest[:8]}"
+
+
+def _doubted(
+    subject: Subject, examples: Sequence[Any], predictions: Sequence[Any], stem: str
+) -> list[str]:
+    """Labels of these examples that look wrong: written beside, and a sentence on them."""
+    labels_of = getattr(subject.opened.task, "labels_of", None)
+    if labels_of is None:
+        return []
+    given = [labels_of(example) for example in examples]
+    doubts = label_doubts(given, predictions)
+    if not doubts:
+        return []
+    lines = [
+        {
+            "example": doubt.row,
+            "id": getattr(examples[doubt.row], "id", ""),
+            "text": _text_of(examples[doubt.row]),
+            "given": list(given[doubt.row]),
+            "suggested": doubt.suggested,
+            "probability": round(doubt.probability, 4),
+        }
+        for doubt in doubts
+    ]
+    path = subject.folder / "evaluations" / f"{stem}-doubts.jsonl"
+    files.write_text(path, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
+    first = lines[0]
+    shown = " ".join(str(first["text"]).split())[:80]
+    return [
+        f"{len(doubts):,} label(s) look wrong to the model, in {path.name}; first: {shown!r} is "
+        f"labelled {', '.join(given[doubts[0].row])}, likelier is "
+        f"{', '.join(doubts[0].suggested)}. Look at them before trusting the last decimals."
+    ]
+
+
+def _text_of(example: Any) -> str:
+    document = getattr(example, "document", None)
+    return document.full if document is not None else str(getattr(example, "text", ""))
 
 
 def _write(folder: Path, record: AssessmentRecord, assessed: Assessed) -> None:

@@ -193,7 +193,7 @@ class Search:
         """The trial's run; one that was interrupted goes on from its checkpoint."""
         before = trial.user_attrs.get("goes on")
         old = self.folder / "trials" / f"{before:03d}" if before is not None else None
-        if old is not None and (old / "config.yaml").is_file() and not place.exists():
+        if old is not None and _goes_on(old) and not place.exists():
             old.rename(place)
             session = reopen(place, {})
         else:
@@ -339,6 +339,14 @@ class _Watching:
         if not self.why:
             self.why = why
             self.session.stop()
+
+
+def _goes_on(folder: Path) -> bool:
+    """Whether a run has something to go on from; one that was killed behind its end has not."""
+    summary = folder / "summary.json"
+    if not (folder / "config.yaml").is_file():
+        return False
+    return not summary.is_file() or '"status": "interrupted"' in summary.read_text("utf-8")
 
 
 def _whole(folder: Path) -> bool:

@@ -1,0 +1,289 @@
+"""hornbook run, tune, evaluate and finetune --curve, as a person types them, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hornbook import bundle
+from hornbook.cli.main import app
+from hornbook.config import settings_from
+from hornbook.errors import ConfigError, DataError, UnknownNameError
+from hornbook.models.bert import Bert, BertConfig
+from hornbook.recipes import tuning
+from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.apply import ready
+from hornbook.recipes.apply_plain import Asked
+from hornbook.recipes.learning_curve import sizes_of, smaller
+from hornbook.recipes.tuning_space import default_space, named_space
+from hornbook.records import LearningCurveRecord, TuningRecord
+from hornbook.tasks.masked_lm import MaskedLM
+from hornbook.text.train import train_tokenizer
+
+WORDS = {"grain": ("wheat", "corn", "rice", "oats"), "metal": ("gold", "silver", "tin", "zinc")}
+OTHERS = ("prices", "of", "the", "rose", "fell", "today", "and", "were", "higher", "in", "may")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A tiny encoder with its head for hidden words, and a table of two kinds of texts."""
+    folder = tmp_path_factory.mktemp("home")
+    rng, rows = random.Random(0), []
+    for i in range(160):
+        label = ("grain", "metal")[i % 2]
+        words = [*rng.sample(OTHERS, 4), rng.choice(WORDS[label]), str(i)]
+        rng.shuffle(words)
+        rows.append((" ".join(words), label))
+    (folder / "news.csv").write_text("text,label\n" + "".join(f"{t},{y}\n" for t, y in rows))
+    tokenizer = train_tokenizer("wordpiece", lambda: [t for t, _ in rows], 200)
+    torch.manual_seed(0)
+    model = MaskedLM(Bert(BertConfig(tokenizer.vocab_size, 32, 2, 2, 32, 64)))
+    bundle.save(folder / "tiny", model, tokenizer)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def plain_numbers(monkeypatch):
+    monkeypatch.setenv("HORNBOOK_PRECISION", "float32")
+    monkeypatch.setenv("HORNBOOK_DEVICE", "cpu")
+
+
+def hornbook(*words, **options):
+    result = CliRunner().invoke(app, [str(w) for w in words], **options)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def asking(home):
+    return [
+        "classify", "--model", home / "tiny", "--data", home / "news.csv", "--quiet",
+        "--set", "lr=3e-3", "--set", "tokens_per_step=256", "--set", "evaluations=2",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(home):
+    """A run with its curve."""
+    told = hornbook("finetune", *asking(home), "--steps", 30, "--out", home / "run", "--curve")
+    assert told.exit_code == 0, told.output
+    return home / "run", told
+
+
+# The curve
+
+
+def test_a_curve_is_fitted_beside_the_run(run):
+    folder, told = run
+    record = LearningCurveRecord.model_validate_json((folder / "learning_curve.json").read_text())
+    sizes = [point.n_examples for point in record.points]
+    assert sizes == sorted(sizes) and len(sizes) >= 3
+    assert sizes[-1] == json.loads((folder / "summary.json").read_text())["n_train"]
+    assert record.says in told.stdout
+    for size in sizes[:-1]:  # of the small fits the lab files are kept, no weights
+        kept = {path.name for path in (folder / "curve" / str(size)).iterdir()}
+        assert kept == {"config.yaml", "summary.json", "metrics.jsonl", "validation.jsonl"}
+
+
+def test_a_share_of_the_data_takes_its_root_of_the_steps():
+    def settings(**given):
+        return settings_from(AdaptSettings, task="t", model="m", data="d", **given)
+
+    assert smaller(settings(steps=100), 1 / 4).steps == 50
+    assert smaller(settings(time=60), 1 / 4).time == 30
+    assert smaller(settings(epochs=3), 1 / 4).epochs == 6  # half the steps on a quarter
+    assert sizes_of(1600) == [100, 200, 400, 800]
+    with pytest.raises(DataError, match="too few for a learning curve"):
+        sizes_of(40)
+
+
+# Evaluation of a real run
+
+
+def test_a_run_is_evaluated_on_its_own_division(run):
+    folder, _ = run
+    found = json.loads(hornbook("evaluate", folder, "--json", "--quiet").stdout)
+    summary = json.loads((folder / "summary.json").read_text())
+    same = {m["name"]: m["value"] for m in summary["metrics"]}
+    assert {m["name"]: m["value"] for m in found["metrics"]} == pytest.approx(same)
+    assert found["examples_hash"] == summary["hashes"]["validation examples"]
+    test = json.loads(hornbook("evaluate", folder, "--on", "test", "--json", "--quiet").stdout)
+    assert test["look"] == 1 and test["n_examples"] == summary["n_test"]
+
+
+# hornbook run
+
+
+def test_texts_are_labelled_line_by_line(run, tmp_path):
+    folder, _ = run
+    (tmp_path / "texts.txt").write_text("wheat rose\n\ngold fell\n")
+    told = hornbook("run", "sentiment", folder, "--file", tmp_path / "texts.txt", "--json")
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [line.get("label", line.get("reason")) for line in lines] == [
+        "grain",
+        "no text",
+        "metal",
+    ]
+    (tmp_path / "texts.csv").write_text("body,n\nwheat rose,1\n")
+    named = hornbook(
+        "run", "classify", folder, "--file", tmp_path / "texts.csv", "--column", "text=body"
+    )
+    assert "wheat rose" not in named.stdout and "grain" in named.stdout.splitlines()[0]
+    piped = hornbook("run", "classify", folder, "-", input="gold\nrice\n")
+    assert [x for x in piped.stdout.split() if x in WORDS][::2] == ["metal", "grain"]
+
+
+def test_another_task_s_model_is_named(run, home):
+    folder, _ = run
+    with pytest.raises(ConfigError, match="was fine-tuned to classify, not to tag") as caught:
+        ready("ner", str(folder))
+    assert "hornbook run classify" in caught.value.hint
+    with pytest.raises(ConfigError, match="can't answer"):
+        ready("qa", str(home / "tiny"))
+    with pytest.raises(ConfigError, match="can't generate"):
+        ready("generate", str(home / "tiny"))
+    with pytest.raises(UnknownNameError, match="no task 'sentimnt'") as caught:
+        ready("sentimnt", str(folder))
+    assert "Did you mean 'sentiment'" in caught.value.hint
+
+
+def test_open_places_are_filled(home):
+    (found,) = ready("fill-mask", str(home / "tiny"), Asked(top=3))(
+        [{"text": "prices of ___ rose [MASK]"}]
+    )
+    assert [len(place) for place in found["guesses"]] == [3, 3]
+    shares = [guess["probability"] for guess in found["guesses"][0]]
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("qa", "m", "Who?"), "answer needs context"),
+        (("zero-shot", "m", "text"), "zero-shot needs labels"),
+        (("sentiment", "m", "text", "--label", "a"), "classify reads no labels"),
+        (("pairs", "m", "one"), "make no pairs"),
+        (("sentiment", "m"), "nothing to read"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_model_is_opened(words, said):
+    with pytest.raises(ConfigError, match=said):
+        hornbook("run", *words)
+
+
+def test_a_table_without_the_column_names_those_it_has(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UnknownNameError, match="no column 'text'") as caught:
+        hornbook("run", "classify", "m", "--file", tmp_path / "t.csv")
+    assert "--column text=COLUMN" in caught.value.hint
+
+
+# hornbook tune
+
+
+@pytest.fixture(scope="module")
+def searched(home):
+    pytest.importorskip("optuna")
+    words = [w for w in asking(home) if w != "lr=3e-3"]
+    del words[words.index("--set")]  # the one that stood before it
+    told = hornbook(
+        "tune", *words, "--steps", 12, "--trials", 3, "--out", home / "search",
+        "--search", "lr=1e-6..1e-2", "--search", "weight_decay=0.01,0.1",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    return home / "search", told
+
+
+def record_of(folder) -> TuningRecord:
+    return TuningRecord.model_validate_json((folder / tuning.RECORD).read_text())
+
+
+def test_a_search_begins_with_the_defaults_and_keeps_the_best(searched):
+    folder, told = searched
+    record = record_of(folder)
+    assert [t.number for t in record.trials] == [0, 1, 2]
+    assert record.trials[0].settings["weight_decay"] == 0.01
+    scores = [t.score for t in record.trials if t.state == "finished"]
+    best = record.trials[record.best]
+    assert best.score == min(scores)
+    for trial in record.trials:
+        has_model = (folder / trial.folder / "model").is_dir()
+        assert has_model == (trial.number in (0, record.best))
+        assert 1e-6 <= trial.settings["lr"] <= 1e-2
+    assert "--on test" in told.stdout and "tuning.html" in told.stdout
+    page = (folder / "tuning.html").read_text()
+    assert page.count("<circle") == len([t for t in record.trials if t.score is not None]) * 3
+    assert "<script" not in page and "://" not in page
+
+
+def test_a_search_never_sees_test(searched):
+    folder, _ = searched
+    for trial in record_of(folder).trials:
+        summary = json.loads((folder / trial.folder / "summary.json").read_text())
+        assert summary["n_test"] is None
+
+
+def test_a_search_goes_on_and_a_killed_trial_too(searched, home):
+    """A trial that a kill left running is taken up again, with the same values."""
+    folder, _ = searched
+    with sqlite3.connect(folder / "study.db") as study:
+        study.execute("update trials set state = 'RUNNING' where number = 2")
+    before = {t.number: t.settings for t in record_of(folder).trials}
+    told = hornbook("tune", "--resume", folder, "--trials", 4, "--quiet")
+    assert told.exit_code == 0, told.output
+    after = {t.number: t.settings for t in record_of(folder).trials}
+    assert 2 not in after and before[2] in after.values()
+    assert len(after) == 4 and after[0] == before[0]
+
+
+def test_trials_of_a_search_are_not_chosen_by_test(searched):
+    folder, _ = searched
+    with pytest.raises(ConfigError, match="trials of one search"):
+        hornbook("evaluate", folder / "trials/000", "--on", "test", "--against",
+                 folder / "trials/001", "--quiet")  # fmt: skip
+
+
+def test_without_optuna_it_says_what_to_install(home, monkeypatch):
+    import builtins
+
+    whole = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "optuna":
+            raise ImportError(name)
+        return whole(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(tuning.UnavailableError) as caught:
+        hornbook("tune", *asking(home), "--out", home / "none")
+    assert "hornbook[tune]" in caught.value.hint
+
+
+def test_ranges_follow_the_method_and_what_is_fixed():
+    def space(*given, **settings):
+        made = settings_from(
+            AdaptSettings, task="t", model="m", data="d", lr=1e-4, epochs=3, **settings
+        )
+        return {one.name: one for one in default_space(made, frozenset(given))}
+
+    assert set(space()) == {"lr", "epochs", "layer_decay", "weight_decay"}
+    assert set(space(method="lora")) == {"lr", "epochs", "rank", "weight_decay"}
+    assert set(space("epochs", "lr", method="head")) == {"weight_decay"}
+    full, lora = space()["lr"], space(method="lora")["lr"]
+    assert full.low < 1e-4 < full.high and full.log
+    assert lora.high > full.high
+
+
+def test_named_ranges_are_read():
+    lr, rank, epochs = named_space(["lr=1e-5..1e-3", "rank=4,8", "epochs=1..4"])
+    assert (lr.low, lr.high, lr.log) == (1e-5, 1e-3, True)
+    assert rank.choices == [4, 8]
+    assert (epochs.whole, epochs.log) == (True, False)
+    for wrong in ("lr", "lr=1e-3..1e-5", "rank=4", "seed=1,2", "learning_rate=1..2"):
+        with pytest.raises(ConfigError):
+            named_space([wrong])
