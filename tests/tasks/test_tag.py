@@ -3,6 +3,7 @@ metrics as seqeval and scikit-learn have them."""
 
 from __future__ import annotations
 
+import json
 import random
 import warnings
 from types import SimpleNamespace
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from hornbook import bundle
 from hornbook.data.tagged import TaggedText, placed
 from hornbook.errors import ConfigError, DataError
+from hornbook.files import write_text
 from hornbook.interop.huggingface import save_model
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.heads import TokenClassifier
 from hornbook.nn.losses import IGNORE
+from hornbook.recipes.adaptation import open_task
 from hornbook.tasks.sub_words import grouped
 from hornbook.tasks.tag import Tag
 from hornbook.tasks.tag_metrics import entity_metrics, macro_f1, word_accuracy
@@ -233,24 +237,32 @@ def test_a_tag_beyond_the_head_carries_no_loss_and_data_of_another_task_are_refu
 
 
 def test_a_head_is_kept_for_its_tags_and_replaced_for_others():
-    bundle = make_bundle()
-    first = Tag.make(bundle, parts_of(EXAMPLES))
-    bundle.model = first.build(bundle)
-    fewer = Tag.make(bundle, parts_of(EXAMPLES, labels=LABELS[:3]))
-    assert fewer.label_names == LABELS and fewer.build(bundle) is bundle.model
-    more = Tag.make(bundle, parts_of(EXAMPLES, labels=("O", "B-event", "I-event")))
+    opened = make_bundle()
+    first = Tag.make(opened, parts_of(EXAMPLES))
+    opened.model = first.build(opened)
+    fewer = Tag.make(opened, parts_of(EXAMPLES, labels=LABELS[:3]))
+    assert fewer.label_names == LABELS and fewer.build(opened) is opened.model
+    more = Tag.make(opened, parts_of(EXAMPLES, labels=("O", "B-event", "I-event")))
     event = placed(["in", "york"], ["O", "B-event"])
     assert "B-event, I-event" in codes(more, parts_of([event]))["head-replaced"].what
-    built = more.build(bundle)
+    built = more.build(opened)
     assert isinstance(built, TokenClassifier) and built.head.out.out_features == 3
 
 
 def test_the_card_makes_the_task_again():
-    bundle = make_bundle(context_length=48)
-    task = Tag.make(bundle, parts_of(EXAMPLES), aggregation="average")
-    again = Tag.reopen(task.card(), bundle)
+    small = make_bundle(context_length=48)
+    task = Tag.make(small, parts_of(EXAMPLES), aggregation="average")
+    again = Tag.reopen(task.card(), small)
     assert again.card() == task.card()
     assert (again.max_tokens, again.best, again.kind) == (48, "F1", "entities")
+
+
+def test_a_saved_model_opens_with_its_task(model, tmp_path):
+    bundle.save(tmp_path / "model", model, TOKENIZER)
+    write_text(tmp_path / "model" / "task.json", json.dumps(task_of().card()))
+    opened = open_task(tmp_path)
+    again = opened.task.predict(opened.model, opened.task.items(EXAMPLES))
+    assert again == task_of().predict(model, task_of().items(EXAMPLES))
 
 
 def test_settings_that_cannot_be_followed_are_refused():
