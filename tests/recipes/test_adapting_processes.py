@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapting_processes import CASES, N_STEPS, all_losses
+from adapting_processes import AT_ONCE, CASES, N_STEPS, all_losses
 
 from hornbook.recipes.kinds import KINDS
 
@@ -79,3 +79,7 @@ def test_two_processes_are_one_in_every_task(tmp_path, start):
         if not torch.allclose(torch.tensor(first[name]), torch.tensor(steps), rtol=1e-4, atol=1e-5):
             wrong[name] = (first[name], steps)
     assert not wrong
+    refused = tmp_path / "spoilt" / "classify" / "refused" / "step-00000001"
+    kept = [json.loads((refused / f"process-{r}/examples.json").read_text()) for r in range(2)]
+    sources = [row["source"] for part in kept for row in part]
+    assert len(set(sources)) == len(sources) == AT_ONCE  # each keeps its share of a lost batch

@@ -216,6 +216,8 @@ class Adaptation:
     def _refuse(self, step: Step) -> None:
         """Keep the batch for a look; end the run when its loss itself was not finite."""
         place = self.folder / "refused" / f"step-{self.progress.step:08d}"
+        if self.accelerator.num_processes > 1:  # each has its share of the batch
+            place /= f"process-{self.accelerator.process_index}"
         items = [self.items[i] for part in self._drawn for i in part]
         keep_batch(place, self.task, items)
         if math.isfinite(step.loss):
