@@ -186,7 +186,9 @@ class Losses:
         pass
 
 
-def losses(name: str, folder: Path, *, spoilt: bool = False) -> list[tuple[float, float]]:
+def losses(
+    name: str, folder: Path, *, spoilt: bool = False, parts_of_a_step: int = 1
+) -> list[tuple[float, float]]:
     method, make_bundle, make_parts = CASES[name]
     torch.manual_seed(0)
     bundle, parts = make_bundle(), make_parts()
@@ -198,7 +200,7 @@ def losses(name: str, folder: Path, *, spoilt: bool = False) -> list[tuple[float
     prepare(model, method, rank=2)
     settings = settings_from(
         AdaptSettings, task=name, model="tiny", data="x", method=method, lr=1e-2, steps=N_STEPS,
-        examples_per_step=AT_ONCE, micro_batches=1, evaluations=1,
+        examples_per_step=AT_ONCE, micro_batches=parts_of_a_step, evaluations=1,
     )  # fmt: skip
     heard = Losses()
     items = task.items(parts.train)

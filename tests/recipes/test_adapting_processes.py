@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapting_processes import AT_ONCE, CASES, N_STEPS, all_losses
+from adapting_processes import AT_ONCE, CASES, N_STEPS, all_losses, losses
 
+from hornbook.errors import ConfigError
 from hornbook.recipes.kinds import KINDS
 
 SCRIPT = Path(__file__).with_name("adapting_processes.py")
@@ -56,6 +57,12 @@ def _launched(folder):
 
 def test_no_task_is_forgotten():
     assert CASES.keys() == set(KINDS)
+
+
+@pytest.mark.parametrize("name", ["embed", "kto"])
+def test_parts_of_a_step_are_refused_where_they_would_learn_something_else(name, tmp_path):
+    with pytest.raises(ConfigError, match=rf"'{name}' compares"):
+        losses(name, tmp_path, parts_of_a_step=2)
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ class Kto(_OverAnswers):
     """
 
     name: ClassVar[str] = "kto"
+    compares: ClassVar[bool] = True  # answers of a batch with one another
     encoder: Encoder
     base: str = ""
     beta: float = 0.1

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from hornbook import bundle as bundles
 from hornbook.adapters.fingerprint import fingerprint
 from hornbook.data.item_batches import ItemBatches
-from hornbook.errors import CheckpointError, TrainingError
+from hornbook.errors import CheckpointError, ConfigError, TrainingError
 from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
@@ -108,6 +108,12 @@ class Adaptation:
             folder=folder,
         )
         self.device = self.accelerator.device.type
+        if settings.micro_batches > 1 and compares(task):
+            raise ConfigError(
+                f"micro_batches is {settings.micro_batches}, and the loss of '{task.name}' "
+                "compares each example with the whole batch: parts would learn something else",
+                hint="Leave micro_batches at 1; embed has chunk=4096, which changes nothing.",
+            )
         self.batches = ItemBatches(
             [task.length(item) for item in train_items],
             tokens_per_batch=self.settings.tokens_per_step,
@@ -325,6 +331,11 @@ def in_epoch(task: Any, epoch: int) -> Iterator[None]:
     finally:
         if hasattr(task, "epoch"):
             task.epoch = 0
+
+
+def compares(task: Any) -> bool:
+    """Whether the task's loss lets the examples of a batch see one another."""
+    return getattr(task, "compares", False)
 
 
 class _WithLoss(nn.Module):

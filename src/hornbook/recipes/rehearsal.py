@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hornbook.data.item_batches import ItemBatches
-from hornbook.recipes.adaptation import make_optimizer
+from hornbook.recipes.adaptation import compares, make_optimizer
 from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
 from hornbook.records import AdaptPlanRecord, MemoryRecord
 from hornbook.tasks.task import Finding, Task
@@ -149,7 +149,7 @@ def _changes(run: Rehearsal, kept: float, budget: int) -> list[str]:
     settings, found = run.settings, []
     per_step = settings.examples_per_step or len(run.items)
     micro = settings.micro_batches * 2
-    while micro <= min(64, per_step):
+    while micro <= min(64, per_step) and not compares(run.task):
         if (total := _memory(run, kept, micro).total) <= budget:
             found.append(f"--set micro_batches={micro} (the same result): {_mb(total)}")
             break

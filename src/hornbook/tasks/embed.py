@@ -106,6 +106,11 @@ class Embed:
     def best(self) -> str:
         return {"scored": "spearman", "triplets": "accuracy", "pairs": "mrr"}[self.form]
 
+    @property
+    def compares(self) -> bool:
+        """Whether the examples of a batch see one another in the loss."""
+        return self.loss_name == "in-batch"
+
     # Before there is a task
 
     @classmethod
