@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from typer.testing import CliRunner
 
 from hornbook import bundle
+from hornbook.cli.main import app
 from hornbook.errors import CheckpointError, ConfigError, DataError
 from hornbook.files import sha256
 from hornbook.generation.translate import translate
 from hornbook.recipes import training_run
+from hornbook.recipes.first_pairs import first_pairs
 from hornbook.records import Metrics, RunSummary
 from hornbook.reports.training import write_training_report
 
@@ -105,6 +108,38 @@ def test_transformers_opens_it_and_writes_the_same(learnt):
         assert opened.tokenizer.decode(found.tolist()) == expected
     with pytest.raises(ConfigError, match="the model reads 48"):
         translate(opened.model, opened.tokenizer, ["one " * 60], max_tokens=5)
+
+
+def test_more_beams_from_the_command_line(learnt):
+    """`generate --beams` searches, and finds what transformers' beams find."""
+    import torch
+    from transformers import MarianMTModel
+
+    words = ["generate", str(learnt), "two red", "--beams", "3", "-n", "20"]
+    said = CliRunner().invoke(app, words).stdout
+    opened = bundle.load(learnt)
+    ids = [*opened.tokenizer.encode(["two red"], special=False)[0]]
+    theirs = MarianMTModel.from_pretrained(learnt / "model").eval()
+    end = opened.tokenizer.id_of("<|endoftext|>")
+    row = theirs.generate(torch.tensor([[*ids, end]]), num_beams=3, max_new_tokens=20)[0]
+    assert said.strip() == opened.tokenizer.decode(row.tolist())
+
+
+def test_peek_shows_pairs_of_the_first_batch(learnt):
+    """The decoder is given the target moved by one; all of it carries the same loss."""
+    shown = first_pairs(learnt, n_rows=2)
+    assert len(shown.pairs) == 2 <= shown.n_pairs
+    for pair in shown.pairs:
+        words = "".join(pair.source[:-1]).split()
+        assert set(words) <= set(ENGLISH) and pair.source[-1] == "<|endoftext|>"
+        german = "".join(place.target_text for place in pair.places[:-1]).split()
+        assert german == [GERMAN[ENGLISH.index(word)] for word in words]
+        assert pair.places[0].text == pair.places[-1].target_text == "<|endoftext|>"
+        assert [p.text for p in pair.places[1:]] == [p.target_text for p in pair.places[:-1]]
+        assert {p.weight for p in pair.places} == {1 / shown.n_targets}
+    assert first_pairs(learnt, seed=5).pairs != shown.pairs
+    told = CliRunner().invoke(app, ["data", "peek", str(learnt), "--rows", "1"]).stdout
+    assert "pair 1:" in told and "pair 2:" not in told and "carries no loss" in told
 
 
 def test_stopped_and_resumed_is_never_stopped(table, tmp_path):

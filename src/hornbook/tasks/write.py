@@ -201,11 +201,10 @@ class Translate:
         return [bleu(written, targets), chrf(written, targets)]
 
     def show(self, item: WriteItem) -> list[Shown]:
-        name = self.tokenizer.spelled
-        return [
-            Shown(name(token), "" if target is None else name(target))
-            for token, target in self.form.pairs(item)
-        ]
+        read, written = (
+            [self.tokenizer.spelled(token) for token in side] for side in (item.read, item.written)
+        )
+        return [*map(Shown, read), *(Shown(text, text) for text in written)]
 
     def check(self, parts: Parts) -> list[Finding]:
         return [*self._cut(parts), *_echoes(parts)]

@@ -51,10 +51,6 @@ class Form(Protocol):
     def length(self, item: WriteItem) -> int: ...
     def collate(self, items: Sequence[WriteItem], device: str) -> Any: ...
     def loss(self, model: nn.Module, batch: Any, smoothing: float) -> LossSum: ...
-    def pairs(self, item: WriteItem) -> list[tuple[int, int | None]]:
-        """Each token that is read, and the one that is to be guessed there."""
-        ...
-
     def write(
         self,
         model: nn.Module,
@@ -97,11 +93,6 @@ class FromSource:
         if smoothing:
             return seq2seq.smoothed_loss_of(whole, batch, smoothing)
         return seq2seq.loss_of(whole, batch)
-
-    def pairs(self, item: WriteItem) -> list[tuple[int, int | None]]:
-        start, _ = seq2seq.bounds(self.tokenizer)
-        read = [start, *item.written[:-1]]
-        return [*((t, None) for t in item.read), *zip(read, item.written, strict=True)]
 
     def write(
         self,
@@ -188,12 +179,6 @@ class AfterPrompt:
                 "label smoothing is for encoder-decoders", hint="Leave label_smoothing out."
             )
         return marked_loss(model, batch)
-
-    def pairs(self, item: WriteItem) -> list[tuple[int, int | None]]:
-        tokens = item.read + item.written
-        first = len(item.read) - 1
-        nexts = [*tokens[1:], None]
-        return [(t, n if i >= first else None) for i, (t, n) in enumerate(zip(tokens, nexts))]
 
     def write(
         self,
