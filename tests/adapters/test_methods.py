@@ -17,7 +17,9 @@ from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
 from hornbook.quantization.nf4 import NF4Linear
+from hornbook.recipes.adaptation import rate_of
 from hornbook.tasks.masked_lm import MaskedLM
+from hornbook.training.optimizers import decay_groups
 
 TOKENS, LAYOUT = torch.arange(10, 22), Ragged([7, 5])
 
@@ -188,3 +190,15 @@ def test_a_fingerprint_is_of_the_base_alone(llama):
     assert fingerprint(llama) == before
     lora.merge(llama)
     assert fingerprint(llama) != before
+
+
+def test_rates_fall_from_block_to_block(bert):
+    """Howard and Ruder 2018, section 3.2: each layer learns slower than the one above it."""
+    rate = rate_of(bert, layer_decay=0.5, head=3.0)
+    assert rate("head.dense.weight") == 3
+    assert [rate(f"trunk.blocks.{i}.norm_1.weight") for i in range(3)] == [0.25, 0.5, 1]
+    assert rate("trunk.embeddings.tokens.weight") == rate("trunk.embeddings.norm.bias") == 0.125
+    prepare(bert, "lora", rank=2)
+    groups = decay_groups(bert.named_parameters(), lr=1.0, weight_decay=0.1, lr_scale=rate)
+    found = {(group["lr"], group["weight_decay"] > 0) for group in groups}
+    assert found == {(0.25, True), (0.5, True), (1.0, True), (3.0, True), (3.0, False)}
