@@ -356,6 +356,9 @@ def test_a_reward_model_learns_and_is_opened_again_with_its_head(bundle, tmp_pat
     torch.manual_seed(0)
     model = task.build(Bundle(copy.deepcopy(bundle.model), bundle.tokenizer, "llama"))
     assert model.config.pad_token == 2  # not the end of a turn: transformers would not read there
+    plain = Bundle(copy.deepcopy(bundle.model), bundle.tokenizer, "llama", None, "", frozenset({2}))
+    untaught = Reward.make(plain, Parts("reward", PAIRS, PAIRS))
+    assert untaught.build(plain).config.pad_token is None  # the only one ends its answers
     items = task.items(PAIRS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     batch = task.collate(items)

@@ -353,8 +353,8 @@ class Session:
 
 def targets_of(example: Any) -> dict[str, Any]:
     """What an example says should be predicted, by its own names for that, as plain data."""
-    names = ("label", "labels", "tags", "target", "targets", "answers", "answer", "score", "good")
-    names += ("chosen", "rejected", "completion", "messages")
+    names = ["label", "labels", "tags", "target", "targets", "answers", "answer", "score", "good"]
+    names += ["chosen", "rejected", "completion", "messages"]
     found = {n: plain(getattr(example, n)) for n in names if hasattr(example, n)}
     if len(found) == 1:
         return {"target": next(iter(found.values()))}
