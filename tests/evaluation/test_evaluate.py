@@ -86,6 +86,28 @@ def test_pairing_finds_what_separate_intervals_hide():
     assert said.startswith("Better than other in accuracy")
 
 
+def test_three_examples_are_three_tosses_of_a_coin():
+    """Right on three more, wrong on none: 2 of 2 ** 3 exchanges part them as far, p = 1/4. The
+    interval of draws excludes 0 in 19 of 20 cases: the p-value is the more cautious."""
+    theirs = np.ones(94)
+    theirs[:3] = 0
+    (found,) = compared([accuracy(np.ones(94))], [accuracy(theirs)])
+    assert found.p_value == pytest.approx(0.25, abs=0.03)
+
+
+def test_metrics_of_rows_are_exchanged_by_row():
+    """The mean, as sums and as rows: the same exchanges, the same p-value."""
+    rng = np.random.default_rng(2)
+    ours, theirs = (accuracy(rng.random(60) < rate) for rate in (0.8, 0.6))
+
+    def rows(metric):
+        return Metric("m", metric.statistics, of_rows=lambda r: float(r[:, 0].mean()))
+
+    by_sums = compared([ours], [theirs], resamples=300)[0]
+    by_rows = compared([rows(ours)], [rows(theirs)], resamples=300)[0]
+    assert by_rows.p_value == pytest.approx(by_sums.p_value)
+
+
 def test_noise_is_not_called_a_difference():
     rng = np.random.default_rng(1)
     ours, theirs = rng.random(200) < 0.8, rng.random(200) < 0.8

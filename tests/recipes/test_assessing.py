@@ -64,11 +64,12 @@ def runs(tmp_path, monkeypatch):
 
 def test_the_record_lies_beside_the_run_with_a_prediction_an_example(runs):
     run = runs("good", wrong=10)
-    record = assessing.evaluate_run(str(run), part="validation")
+    record, folder = assessing.evaluate_run(str(run), part="validation")
     assert record.metrics[0].value == pytest.approx(0.9)
     assert record.metrics[0].low < 0.9 < record.metrics[0].high
     assert record.look == 0
-    path = assessing.record_path(run, record)
+    path = (folder / record.predictions).with_suffix(".json")
+    assert folder == run / "evaluations"
     assert AssessmentRecord.model_validate_json(path.read_text()) == record
     lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
     assert [line["example"] for line in lines] == list(range(120))
@@ -77,18 +78,18 @@ def test_the_record_lies_beside_the_run_with_a_prediction_an_example(runs):
 
 def test_data_are_divided_as_for_training(runs):
     """The seed and the columns of config.yaml: another seed would put training texts to the test"""
-    same = assessing.evaluate_run(str(runs("a", seed=3)), part="test")
-    other = assessing.evaluate_run(str(runs("b", seed=4)), part="test")
+    same = assessing.evaluate_run(str(runs("a", seed=3)), part="test")[0]
+    other = assessing.evaluate_run(str(runs("b", seed=4)), part="test")[0]
     assert same.examples_hash != other.examples_hash
 
 
 def test_looks_at_test_are_counted_and_said(runs):
     run = runs("good")
-    numbers = [assessing.evaluate_run(str(run), part="test") for _ in range(3)]
+    numbers = [assessing.evaluate_run(str(run), part="test")[0] for _ in range(3)]
     assert [record.look for record in numbers] == [1, 2, 3]
     assert any("first look" in note for note in numbers[0].notes)
     assert any("Look 3" in note and "too good" in note for note in numbers[2].notes)
-    other = assessing.evaluate_run(str(run), part="test", data="other data")
+    other = assessing.evaluate_run(str(run), part="test", data="other data")[0]
     assert other.look == 4  # the same examples under another name
 
 
@@ -101,7 +102,7 @@ def test_a_part_that_is_not_there_is_an_error_and_no_look(runs):
 
 def test_two_runs_are_compared_on_the_same_examples(runs):
     good, bad = runs("good"), runs("bad", wrong=4)
-    record = assessing.evaluate_run(str(good), part="validation", against=str(bad))
+    record, _ = assessing.evaluate_run(str(good), part="validation", against=str(bad))
     (found,) = record.against.differences
     assert (found.ours, found.theirs) == (1.0, 0.75)
     assert record.against.verdict.startswith("Better than bad in accuracy")
@@ -113,8 +114,8 @@ def test_choosing_between_trials_by_test_is_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="trials of one search"):
         assessing.evaluate_run(str(first), part="test", against=str(second))
     assessing.evaluate_run(str(first), part="validation", against=str(second))
-    assert assessing.evaluate_run(str(first), part="test").look == 1
-    again = assessing.evaluate_run(str(second), part="test")
+    assert assessing.evaluate_run(str(first), part="test")[0].look == 1
+    again = assessing.evaluate_run(str(second), part="test")[0]
     assert again.look == 2  # one after the other is choosing too
     assert any("trials of this search" in note for note in again.notes)
 

@@ -47,7 +47,7 @@ def command(
 
     if on not in PARTS:
         raise ConfigError(f"there is no part '{on}'", hint=nearest(on, PARTS))
-    record = evaluate_run(
+    record, folder = evaluate_run(
         run,
         part=on,  # type: ignore[arg-type]
         data=data,
@@ -60,7 +60,7 @@ def command(
     if as_json:
         print(record.model_dump_json(indent=2))
         return
-    show(record)
+    show(record, folder)
 
 
 def named(columns: Sequence[str]) -> dict[str, str] | None:
@@ -74,7 +74,7 @@ def named(columns: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
-def show(record: AssessmentRecord) -> None:
+def show(record: AssessmentRecord, folder: Path) -> None:
     """The table, the comparison, and what has to be known of them."""
     from rich.console import Console
 
@@ -87,7 +87,7 @@ def show(record: AssessmentRecord) -> None:
         print(record.against.verdict)
     for note in record.notes:
         print(f"- {note}")
-    print(f"Predictions: {record.run}/evaluations/{record.predictions}")
+    print(f"predictions {folder / record.predictions}, the record beside them as .json")
 
 
 def _metrics(metrics: Sequence[MetricRecord]) -> object:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hornbook.recipes.sharing import Parcel
 
 
+_LINES = 60  # of a card that are shown
+
+
 def command(
     run: Annotated[Path, typer.Argument(help="A run's folder, or a saved model's.")],
     to: Annotated[str, typer.Option(help="Where to: hub.")] = "hub",
@@ -76,12 +79,21 @@ def _show(parcel: Parcel, name: str | None, public: bool) -> None:
             print(f"  {what:<36} {why}")
     for note in parcel.notes:
         print(f"- {note}")
-    print("The card:")
-    lines = parcel.card.splitlines()
-    for line in lines[:40]:
+    front, body = _card_of(parcel.card)
+    print(f"The card, behind {front} lines of YAML for the hub:" if front else "The card:")
+    for line in body[:_LINES]:
         print(f"  | {line}")
-    if len(lines) > 40:
-        print(f"  | … {len(lines) - 40} more lines, in {parcel.run / 'README.md'}")
+    if len(body) > _LINES:
+        print(f"  | … {len(body) - _LINES} more lines, in {parcel.run / 'README.md'}")
+
+
+def _card_of(text: str) -> tuple[int, list[str]]:
+    """How many lines of YAML a card begins with, and the lines behind."""
+    lines = text.splitlines()
+    if lines[:1] == ["---"] and "---" in lines[1:]:
+        n = lines.index("---", 1) + 1
+        return n, lines[n:]
+    return 0, lines
 
 
 def _as_json(parcel: Parcel, name: str | None, public: bool, yes: bool) -> dict[str, object]:

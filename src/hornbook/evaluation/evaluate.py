@@ -1,8 +1,11 @@
 """How good a model is at a task, and how sure that is: any task's metrics with 95 % intervals.
 
 Examples are drawn with replacement, and a metric is computed again on each draw from what its
-examples add (`Metric.statistics`); nothing is predicted twice. Two models are compared on the same
-draws, so that what is hard for both cancels out (Efron and Tibshirani 1993; Koehn 2004).
+examples add (`Metric.statistics`); nothing is predicted twice. The interval of a difference is of
+the same draws for both models, so that what is hard for both cancels out (Efron and Tibshirani
+1993; Koehn 2004). Its p-value is from exchanging what the two said, example by example, as often
+as heads come up (Noreen 1989; Riezler and Maxwell 2005): with three examples on which they differ
+no more can be said than three tosses of a coin say, which draws do not heed.
 
 Letters in shapes: N examples, K statistics, R resamples.
 """
@@ -25,6 +28,7 @@ from hornbook.evaluation.significance import RESAMPLES, draws, interval, paired_
 from hornbook.records import ComparisonRecord, DifferenceRecord, MetricRecord
 from hornbook.tasks.task import Metric, Task
 
+_AT_ONCE = 256  # exchanges held at a time
 SURE = 0.05  # a difference with a smaller p-value is said to be one
 
 
@@ -89,7 +93,8 @@ def compared(
 ) -> list[DifferenceRecord]:
     """The metrics that both have, ours - theirs, paired by example.
 
-    Raises DataError where the two were not measured on as many examples, or share no metric.
+    A metric whose statistics are not of the same columns gets its p-value from draws. Raises
+    DataError where the two were not measured on as many examples, or share no metric.
     """
     other = {metric.name: metric for metric in theirs}
     pairs = [(metric, other[metric.name]) for metric in ours if metric.name in other]
@@ -108,7 +113,10 @@ def compared(
             )
     first = resampled([a for a, _ in pairs], resamples=resamples, seed=seed)
     second = resampled([b for _, b in pairs], resamples=resamples, seed=seed)
-    return [_difference(a, b, x, y) for (a, b), x, y in zip(pairs, first, second, strict=True)]
+    return [
+        _difference(a, b, x, y, _exchanged(a, b, resamples, seed))
+        for (a, b), x, y in zip(pairs, first, second, strict=True)
+    ]
 
 
 def comparison(
@@ -183,10 +191,54 @@ def _bounds(samples: np.ndarray, metric: Metric) -> tuple[float | None, float | 
     return low, high
 
 
-def _difference(a: Metric, b: Metric, x: np.ndarray, y: np.ndarray) -> DifferenceRecord:
+def _exchanged(a: Metric, b: Metric, resamples: int, seed: int) -> float | None:
+    """Two-sided p-value: how often exchanging at random parts the two as far; None where what they
+    count is not the same. One is added to both counts, so that it is never 0."""
+    if a.statistics.shape[1:] != b.statistics.shape[1:]:
+        return None
+    found = a.value - b.value
+    if not math.isfinite(found):
+        return None
+    apart = b.statistics - a.statistics
+    rows = np.flatnonzero((apart != 0).any(1))  # elsewhere there is nothing to exchange
+    rng = np.random.default_rng(seed)
+    as_far = n = 0
+    for start in range(0, resamples, _AT_ONCE):
+        heads = rng.random((min(_AT_ONCE, resamples - start), len(rows))) < 0.5
+        for difference in _with_exchanged(a, b, apart, rows, heads):
+            if math.isfinite(difference):
+                n += 1
+                as_far += abs(difference) >= abs(found) - 1e-12
+    return (as_far + 1) / (n + 1)
+
+
+def _with_exchanged(
+    a: Metric, b: Metric, apart: np.ndarray, rows: np.ndarray, heads: np.ndarray
+) -> np.ndarray:
+    """The difference of the two metrics when rows are exchanged where heads (R, M) came up."""
+    if a.of is not None and b.of is not None:
+        moved = heads.astype(float) @ apart[rows]  # (R, K)
+        ours = a.of(a.statistics.sum(0) + moved)
+        theirs = b.of(b.statistics.sum(0) - moved)
+        return np.asarray(ours - theirs, float)
+    differences = []
+    for row in heads:
+        ours, theirs = a.statistics.copy(), b.statistics.copy()
+        these = rows[row]
+        ours[these], theirs[these] = b.statistics[these], a.statistics[these]
+        assert a.of_rows is not None and b.of_rows is not None, "both are sums, or neither is"
+        differences.append(a.of_rows(ours) - b.of_rows(theirs))
+    return np.array(differences)
+
+
+def _difference(
+    a: Metric, b: Metric, x: np.ndarray, y: np.ndarray, exchanged: float | None
+) -> DifferenceRecord:
     both = np.isfinite(x) & np.isfinite(y)
     low, high = interval(x[both] - y[both]) if both.any() else (None, None)
-    known = both.any() and math.isfinite(a.value) and math.isfinite(b.value)
+    p_value = exchanged
+    if p_value is None and both.any() and math.isfinite(a.value) and math.isfinite(b.value):
+        p_value = paired_p_value(x[both], y[both])
     return DifferenceRecord(
         name=a.name,
         ours=a.value,
@@ -194,7 +246,7 @@ def _difference(a: Metric, b: Metric, x: np.ndarray, y: np.ndarray) -> Differenc
         difference=a.value - b.value,
         low=low,
         high=high,
-        p_value=paired_p_value(x[both], y[both]) if known else None,
+        p_value=p_value,
         higher_is_better=a.higher_is_better,
     )
 

@@ -52,8 +52,8 @@ def evaluate_run(
     task: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
-) -> AssessmentRecord:
-    """Evaluate, write the record and the predictions beside the run, give the record.
+) -> tuple[AssessmentRecord, Path]:
+    """Evaluate, write the record and the predictions; the record, and the folder they lie in.
 
     run, against: folders, or names in `runs/`. data: that of training when None. task: for a model
     that was never fine-tuned, what to judge it at; `out` is then where the record goes. Raises
@@ -104,7 +104,10 @@ def evaluate_run(
         theirs = assess(
             other.opened.model, other.opened.task, examples, device=device, progress=progress
         )
-        compared = comparison(other.folder.name, ours.metrics, theirs.metrics)
+        metrics = theirs.metrics
+        if _labels(subject) and _labels(subject) == _labels(other):  # in one order, to be exchanged
+            metrics = subject.opened.task.metrics(examples, theirs.predictions)
+        compared = comparison(other.folder.name, ours.metrics, metrics)
         if part == "test":
             notes.append("A comparison on test is to report a result, not to choose by it.")
     record = AssessmentRecord(
@@ -124,12 +127,7 @@ def evaluate_run(
         notes=notes,
     )
     _write(subject.folder, record, ours)
-    return record
-
-
-def record_path(run: Path, record: AssessmentRecord) -> Path:
-    """Where a record lies."""
-    return (run / "evaluations" / record.predictions).with_suffix(".json")
+    return record, subject.folder / "evaluations"
 
 
 def folder_of(run: str) -> Path:
@@ -194,6 +192,10 @@ def _check_alike(subject: Subject, other: Subject) -> None:
             f"{subject.folder} was made for '{ours}', {other.folder} for '{theirs}'",
             hint="Compare two runs of the same task.",
         )
+
+
+def _labels(subject: Subject) -> frozenset[str]:
+    return frozenset(getattr(subject.opened.task, "label_names", ()))
 
 
 def _parts(subject: Subject, data: str, columns: Mapping[str, str] | None, own: bool) -> Parts:
@@ -261,7 +263,7 @@ def _text_of(example: Any) -> str:
 
 
 def _write(folder: Path, record: AssessmentRecord, assessed: Assessed) -> None:
-    path = record_path(folder, record)
+    path = (folder / "evaluations" / record.predictions).with_suffix(".json")
     runs.write_record(path, record)
     lines = (
         json.dumps({"example": i, "prediction": prediction}, ensure_ascii=False, default=str)
