@@ -1,7 +1,7 @@
 """Claim: DPO with LoRA on SmolLM2 raises held-out pair accuracy by at least 10 points over the
 start, at a divergence below 10 nats a sequence; beside trl at its settings no worse, and faster.
 
-    HORNBOOK_DATA=... python benchmarks/adaptation_preferences.py [--seconds 150] [--peer]
+    HORNBOOK_DATA=... python benchmarks/adaptation_preferences.py [--seconds 300] [--peer]
 
 Pairs are those of shared/data/instructions: the same answer said politely and rudely, either way
 round preferred. A tenth of the prompts is held out, and nothing is chosen by it. Accuracy is that
@@ -94,9 +94,9 @@ def divergence(task: Dpo, model: Any, items: Sequence[Item]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=150, help="of our training, at most")
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--rate", type=float, default=3e-4, help="the peak")
+    parser.add_argument("--seconds", type=float, default=300, help="of our training, at most")
+    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2.8e-4, help="the peak")
     parser.add_argument("--held-out", type=int, default=60, help="pairs that are measured")
     parser.add_argument("--drawn", type=int, default=16, help="answers drawn for the divergence")
     parser.add_argument("--model", default=MODEL)
