@@ -2,15 +2,16 @@
 more memory; the model ends its turn by itself on 95 of 100 held-out prompts or more, and its
 held-out loss falls.
 
-    python benchmarks/adaptation_chat.py speed [--turns 5]
-    python benchmarks/adaptation_chat.py memory [--steps 6]
+    python benchmarks/adaptation_chat.py speed [--turns 5] [--float32] [--recompute]
+    python benchmarks/adaptation_chat.py memory [--steps 6] [--float32] [--recompute]
     HORNBOOK_DATA=... python benchmarks/adaptation_chat.py quality [--seconds 900] [--answers 100]
 
-trl runs at its defaults: 8 conversations a step, padded to the longest, bfloat16 where the weights
-are multiplied, gradient checkpointing, fused AdamW, loss on completions only; and once more
-("--float32") in float32 and without checkpointing, which is faster on many a processor. We run our
-defaults: the same conversations in the same order, laid end to end, the number format chosen by
-measurement. Both adapt all linear layers of the blocks, rank 16, from the same folder of weights.
+trl runs at its defaults: 8 conversations a step, padded to the longest, bfloat16 where weights are
+multiplied, gradient checkpointing, fused AdamW, loss on completions only; with "--float32" in
+float32 and without checkpointing, which is faster on many a processor. We run our defaults: the
+same conversations in the same order, laid end to end, the number format chosen by measurement;
+with "--recompute" under gradient checkpointing, for less memory. Both adapt all linear layers of
+the blocks, rank 16, from the same folder of weights.
 Tokens are the conversations' own, without padding. The two take turns, four steps each, so that a
 busy machine slows both alike; the first turn is left out, and the ratio is the median over turns.
 Memory is the peak of a process of its own each.
@@ -31,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -49,6 +51,7 @@ from hornbook.training.listeners import All
 from hornbook.training.loop import train_steps
 from hornbook.training.memory import peak_bytes
 from hornbook.training.optimizers import adamw, decay_groups
+from hornbook.training.recomputation import recomputed
 from hornbook.training.schedules import Clock, linear
 
 MODEL, BATCH, TURN, RANK = "smollm2-135m-instruct", 8, 4, 16
@@ -75,9 +78,9 @@ def conversations() -> tuple[str, list[Dialogue]]:
     return "1,100 made-up instructions", [Dialogue(f"row {i}", m) for i, m in enumerate(made)]
 
 
-def exported(folder: Path) -> Path:
-    """SmolLM2 as a Hugging Face folder, which both open."""
-    opened = bundle.open_model(MODEL)
+def exported(folder: Path, model: str) -> Path:
+    """A model as a Hugging Face folder, which both open."""
+    opened = bundle.open_model(model)
     bundle.save(
         folder,
         opened.model,
@@ -88,26 +91,19 @@ def exported(folder: Path) -> Path:
     return folder
 
 
-def answer_turns(folder: Path, dialogues: list[Dialogue]) -> None:
+def answer_turns(folder: Path, dialogues: list[Dialogue], recompute: bool) -> None:
     """Take TURN steps for each line of standard input, and say their seconds."""
-    ours = our_steps(folder, dialogues)
+    ours = our_steps(folder, dialogues, recompute=recompute)
     next(ours)  # what is built once; this batch is not among theirs
     for _ in sys.stdin:
         print(sum(islice(ours, TURN)), flush=True)
 
 
-def turns_of_ours(folder: Path, n: int) -> Generator[float, None, None]:
+def turns_of_ours(folder: Path, n: int, recompute: bool) -> Generator[float, None, None]:
     """Seconds of each of our turns, in a process of its own: accelerate has one number format a
     process."""
-    command = [
-        sys.executable,
-        __file__,
-        "turns-of-ours",
-        "--folder",
-        str(folder),
-        "--steps",
-        str(n),
-    ]
+    command = [sys.executable, __file__, "turns-of-ours", "--folder", str(folder)]
+    command += ["--steps", str(n), *["--recompute"] * recompute]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdin and other.stdout
         while True:
@@ -116,13 +112,16 @@ def turns_of_ours(folder: Path, n: int) -> Generator[float, None, None]:
             yield float(other.stdout.readline())
 
 
-def our_steps(folder: Path, dialogues: list[Dialogue]) -> Iterator[float]:
-    """Seconds of each of our steps, collating included."""
+def our_steps(
+    folder: Path, dialogues: list[Dialogue], *, recompute: bool = False
+) -> Iterator[float]:
+    """Seconds of each of our steps, collating included. recompute: gradient checkpointing."""
     opened = bundle.load(folder)
     task = Chat.make(opened, ChatParts("instructions", dialogues, dialogues))
     model = task.build(opened)
     prepare(model, "lora", rank=RANK)
     items = task.items(dialogues)
+    recomputing = recomputed(model) if recompute else nullcontext()
     optimizer = adamw(decay_groups(model.named_parameters(), lr=2e-4, weight_decay=0.0))
     batches = (
         [task.collate(items[i : i + BATCH])] for i in range(0, len(items) - BATCH + 1, BATCH)
@@ -130,11 +129,12 @@ def our_steps(folder: Path, dialogues: list[Dialogue]) -> Iterator[float]:
     steps = train_steps(
         model, task.loss, batches, optimizer, linear(0.0), Clock(n_steps=10**6), make_accelerator()
     )
-    while True:
-        start = time.perf_counter()
-        if next(steps, None) is None:
-            return
-        yield time.perf_counter() - start
+    with recomputing:
+        while True:
+            start = time.perf_counter()
+            if next(steps, None) is None:
+                return
+            yield time.perf_counter() - start
 
 
 def train_peer(folder: Path, dialogues: list[Dialogue], *, float32: bool, callback: object) -> None:
@@ -189,19 +189,19 @@ def taking_turns(ours: Iterator[float]):
     return TakingTurns()
 
 
-def speed(turns: int, float32: bool) -> None:
+def speed(model: str, turns: int, float32: bool, recompute: bool) -> None:
     what, dialogues = conversations()
     used = dialogues[: (turns + 1) * TURN * BATCH]
     chosen = choose_precision()
     print(f"{what}; {torch.get_num_threads()} threads; ours: {chosen.dtype} ({chosen.reason})")
     print(f"theirs: {'float32, no checkpointing' if float32 else 'bfloat16, checkpointing'}")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = exported(Path(scratch) / "model")
+        folder = exported(Path(scratch) / "model", model)
         opened = bundle.load(folder)
         task = Chat.make(opened, ChatParts("", used, used))
         n_tokens = sum(len(i.tokens) for i in task.items(used)[TURN * BATCH :]) / turns
         del opened, task
-        ours = turns_of_ours(folder, len(used))
+        ours = turns_of_ours(folder, len(used), recompute)
         taking = taking_turns(ours)
         train_peer(folder, used, float32=float32, callback=taking)
         ours.close()
@@ -214,14 +214,15 @@ def speed(turns: int, float32: bool) -> None:
           f"{', '.join(f'{r:.2f}' for r in ratios)}; claim: 2)")  # fmt: skip
 
 
-def memory(steps: int, float32: bool) -> None:
+def memory(model: str, steps: int, float32: bool, recompute: bool) -> None:
     """Each trains `steps` steps in a process of its own, on the longest conversations."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = exported(Path(scratch) / "model")
+        folder = exported(Path(scratch) / "model", model)
         peaks = {}
         for who in ("theirs", "ours"):
             command = [sys.executable, __file__, f"memory-of-{who}", "--folder", str(folder)]
             command += ["--steps", str(steps)] + ["--float32"] * float32
+            command += ["--recompute"] * recompute
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             peaks[who] = float(done.stdout.split()[-1])
         for who, peak in peaks.items():
@@ -229,27 +230,27 @@ def memory(steps: int, float32: bool) -> None:
         print(f"ours / theirs: {peaks['ours'] / peaks['theirs']:.2f} (claim: 1 at most)")
 
 
-def memory_of(who: str, folder: Path, steps: int, float32: bool) -> None:
+def memory_of(who: str, folder: Path, steps: int, float32: bool, recompute: bool) -> None:
     from transformers import TrainerCallback
 
     _, dialogues = conversations()
     longest = sorted(dialogues, key=lambda d: -sum(len(m["content"]) for m in d.messages))
     used = longest[: steps * BATCH]
     if who == "ours":
-        for _ in our_steps(folder, used):
+        for _ in our_steps(folder, used, recompute=recompute):
             pass
     else:
         train_peer(folder, used, float32=float32, callback=TrainerCallback())
     print(peak_bytes() / 1e6)
 
 
-def quality(seconds: float, n_answers: int, out: Path | None) -> None:
+def quality(name: str, seconds: float, n_answers: int, out: Path | None) -> None:
     what, dialogues = conversations()
     n_train, n_test = int(len(dialogues) * 0.85), int(len(dialogues) * 0.1)
     train, test = dialogues[:n_train], dialogues[n_train : n_train + n_test]
     validation = dialogues[n_train + n_test :]
     print(f"{what}: {len(train)} to learn from, {len(test)} to test, {len(validation)} validate")
-    opened = bundle.open_model(MODEL)
+    opened = bundle.open_model(name)
     task = Chat.make(
         opened, ChatParts("instructions", train, validation, test), n_answers=n_answers
     )
@@ -273,7 +274,7 @@ def quality(seconds: float, n_answers: int, out: Path | None) -> None:
 
     before = judge()
     settings = AdaptSettings(
-        task="chat", model=MODEL, data="instructions", method="lora", rank=RANK, time=seconds,
+        task="chat", model=name, data="instructions", method="lora", rank=RANK, time=seconds,
         examples_per_step=BATCH, lr=3e-4, evaluations=4,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
@@ -300,25 +301,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("speed", "memory", "quality", "memory-of-ours",
                                          "memory-of-theirs", "turns-of-ours"))  # fmt: skip
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--seconds", type=float, default=900)
     parser.add_argument("--answers", type=int, default=100)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.part == "speed":
-        speed(given.turns, given.float32)
+        speed(given.model, given.turns, given.float32, given.recompute)
     elif given.part == "memory":
-        memory(given.steps, given.float32)
+        memory(given.model, given.steps, given.float32, given.recompute)
     elif given.part == "quality":
-        quality(given.seconds, given.answers, given.out)
+        quality(given.model, given.seconds, given.answers, given.out)
     elif given.part == "turns-of-ours":
         used = conversations()[1][: given.steps]
-        answer_turns(given.folder, [*used[:BATCH], *used])
+        answer_turns(given.folder, [*used[:BATCH], *used], given.recompute)
     else:
-        memory_of(given.part.rpartition("-")[2], given.folder, given.steps, given.float32)
+        who = given.part.rpartition("-")[2]
+        memory_of(who, given.folder, given.steps, given.float32, given.recompute)
 
 
 if __name__ == "__main__":
