@@ -108,7 +108,7 @@ def test_an_adapter_on_any_layer_is_heard():
         names = attach(model, rank=2, targets=rf".*{layer}")
         torch.testing.assert_close(model(tokens, Ragged([10])), before)
         for name in names:
-            torch.nn.init.normal_(model.get_submodule(name).b)
+            torch.nn.init.normal_(model.get_submodule(name).change.b)
         assert not torch.allclose(model(tokens, Ragged([10])), before, atol=1e-3)
 
 
