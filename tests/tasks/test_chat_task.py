@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from hornbook import bundle as bundles
+from hornbook.adapters import lora
+from hornbook.adapters.methods import prepare
 from hornbook.bundle import Bundle
 from hornbook.data.conversations import Dialogue, Problem
 from hornbook.errors import ConfigError, DataError
@@ -208,8 +210,21 @@ def test_a_model_that_learnt_its_answers_gives_them_and_stops(speaker):
     assert [p["answer"] for p in said] == ["hello", "me"] and all(p["ended"] for p in said)
     values = {m.name: m.value for m in task.metrics(dialogues, said)}
     assert values["ended"] == 1 and values["n_written"] == 3.5
-    assert values["loss"] == pytest.approx(float(loss.total) / loss.n_targets, rel=0.2)
+    assert values["loss"] == pytest.approx(loss.total.item() / loss.n_targets, rel=0.2)
     assert json.loads(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_an_adapted_model_answers_and_stays_adapted(speaker, method):
+    dialogues = [talk("hi", "hello"), talk("who?", "me")]
+    task = Chat.make(speaker, parts(*dialogues), answer_tokens=4)
+    model = tiny(speaker.tokenizer, d_model=64).eval()
+    prepare(model, method, rank=2)
+    before = {name: value.clone() for name, value in lora.state(model).items()}
+    said = task.predict(model, task.items(dialogues))
+    assert [p["n_written"] for p in said] == [4, 4] and lora.adapters(model)
+    for name, value in lora.state(model).items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 def test_chatml_gives_a_model_tokens_that_it_can_be_saved_with(byte_tokenizer, tmp_path):

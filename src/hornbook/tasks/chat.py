@@ -7,6 +7,7 @@ never taught that token never stops. Conversations lie end to end, and attention
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from hornbook.models.llama import Llama
 from hornbook.models.modern_gpt import ModernGPT
 from hornbook.models.vocabulary import grow
 from hornbook.nn.losses import LossSum
+from hornbook.quantization.nf4 import NF4Linear
 from hornbook.tasks.chat_findings import chat_findings
 from hornbook.tasks.language_modeling import (
     Marked,
@@ -246,7 +248,9 @@ class Chat:
         for item, loss in zip(items, found, strict=True):
             predictions[item.source]["loss"] += loss
             predictions[item.source]["n_targets"] += int(item.learnt.sum())
-        with merged(model):
+        # Plain layers write faster; a base in 4 bits would be unpacked, and stays as it is.
+        packed = any(isinstance(part, NF4Linear) for part in model.modules())
+        with nullcontext() if packed else merged(model):
             self._answer(
                 model, asked, predictions, lambda n: progress and progress(len(items) + n, n_steps)
             )
