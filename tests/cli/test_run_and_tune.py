@@ -70,7 +70,7 @@ def asking(home):
 @pytest.fixture(scope="module")
 def run(home):
     """A run with its curve."""
-    told = hornbook("finetune", *asking(home), "--steps", 30, "--out", home / "run", "--curve")
+    told = hornbook("finetune", *asking(home), "--steps", 45, "--out", home / "run", "--curve")
     assert told.exit_code == 0, told.output
     return home / "run", told
 
@@ -121,7 +121,7 @@ def test_a_run_is_evaluated_on_its_own_division(run):
 
 def test_texts_are_labelled_line_by_line(run, tmp_path):
     folder, _ = run
-    (tmp_path / "texts.txt").write_text("wheat rose\n\ngold fell\n")
+    (tmp_path / "texts.txt").write_text("wheat corn rice\n\ngold silver tin\n")
     told = hornbook("run", "sentiment", folder, "--file", tmp_path / "texts.txt", "--json")
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert [line.get("label", line.get("reason")) for line in lines] == [
@@ -134,7 +134,7 @@ def test_texts_are_labelled_line_by_line(run, tmp_path):
         "run", "classify", folder, "--file", tmp_path / "texts.csv", "--column", "text=body"
     )
     assert "wheat rose" not in named.stdout and "grain" in named.stdout.splitlines()[0]
-    piped = hornbook("run", "classify", folder, "-", input="gold\nrice\n")
+    piped = hornbook("run", "classify", folder, "-", input="gold silver zinc\nrice corn oats\n")
     assert [x for x in piped.stdout.split() if x in WORDS][::2] == ["metal", "grain"]
 
 

@@ -45,7 +45,7 @@ def label_doubts(
     if several:
         logits -= np.log1p(-np.clip(probability, 1e-9, 1 - 1e-9))
         carried = targets.any(0)
-        targets, names = targets[:, carried], [n for n, c in zip(names, carried) if c]
+        targets, names = targets[:, carried], [names[j] for j in np.flatnonzero(carried)]
         if targets.all():
             return []
         suggested, own, order = doubts_of_several(targets, logits[:, carried])
