@@ -23,6 +23,7 @@ from hornbook.tasks.task import Finding, Parts, Task
 _NOT_READ = {"id", "place", "label", "labels", "tags", "answers", "article", "target", "good"}
 NEARLY_ALIKE = 20_000  # examples; of more only equal texts are looked for
 N_NAMED = 5
+MOST_COUNTED = 1000  # of the longest texts, when it is only asked what is cut off of them
 
 
 def findings_of(
@@ -123,19 +124,21 @@ def check_copies(parts: Parts) -> Iterator[Finding]:
     texts, owners, labels = [], [], []
     for name, part in named.items():
         for example in part:
-            texts.append(reading_of(example))
+            texts.append(_told_apart(example))
             owners.append(name)
             labels.append(tuple(_labels([example])))
     pairs = _copies(texts)
-    n_within = contradictions = 0
+    contradictions, first_excerpt = 0, ""
+    within: set[int] = set()
     leaks: defaultdict[str, set[int]] = defaultdict(set)
     for i, j, exact in pairs:
         if owners[i] == owners[j] == "train":
-            n_within += 1
+            within.add(max(i, j))
         elif "train" in (owners[i], owners[j]):
             other = i if owners[j] == "train" else j
             leaks[owners[other]].add(other)
         if exact and parts.label_names and labels[i] != labels[j]:
+            first_excerpt = first_excerpt or " ".join(texts[i].split())[:60]
             contradictions += 1
     for name, of in leaks.items():
         share = len(of) / max(1, len(named[name]))
@@ -147,22 +150,24 @@ def check_copies(parts: Parts) -> Iterator[Finding]:
             f"Scores on {name} promise more than new texts will show.",
             "Take them out of the training part, or divide by groups of copies.",
         )
-    if n_within:
-        share = n_within / max(1, len(parts.train))
+    if within:
+        share = len(within) / max(1, len(parts.train))
         yield Finding(
             "duplicates",
             "warn" if share >= 0.1 else "note",
-            f"{n_within} of {len(parts.train)} training texts ({share:.1%}) are copies of others",
+            f"{len(within)} of {len(parts.train)} training texts ({share:.1%}) are copies of "
+            "others",
             "Time is spent on them, and they weigh more than once.",
-            "`hornbook data clean` keeps one of each.",
+            "Take them out; of labelled texts `hornbook data audit` lists them.",
         )
     if contradictions:
         yield Finding(
             "contradictions",
             "warn",
-            f"{contradictions} equal texts have different labels",
+            f"{contradictions} texts are there twice, with different labels; the first: "
+            f"{first_excerpt!r}",
             "No model can be right on both.",
-            "Look at them: `hornbook data audit` lists them.",
+            "Look at them, and correct one of each.",
         )
 
 
@@ -183,11 +188,14 @@ def check_truncation(
         if task.length(item) >= longest:
             full.add(item.source)
     n_cut = n_lost = 0
-    for source in full:
+    looked_at = sorted(full)[:: max(1, len(full) // MOST_COUNTED)]
+    for source in looked_at:
         n = count_tokens(reading_of(examples[source]))
         if n > kept[source]:
             n_cut, n_lost = n_cut + 1, n_lost + n - kept[source]
     if n_cut:
+        share = len(full) / len(looked_at)  # what was found stands for all of them
+        n_cut, n_lost = round(n_cut * share), round(n_lost * share)
         n_all = sum(kept.values()) + n_lost
         yield Finding(
             "truncation",
@@ -202,6 +210,12 @@ def check_truncation(
 def reading_of(example: Any) -> str:
     """What the model reads of an example, as one text, whatever the example is."""
     return "\n".join(_strings(example))
+
+
+def _told_apart(example: Any) -> str:
+    """What makes an example another than the next: of questions, not the text that several ask."""
+    question = getattr(example, "question", None)
+    return question if isinstance(question, str) else reading_of(example)
 
 
 def _strings(value: Any) -> Iterator[str]:
