@@ -130,7 +130,7 @@ def test_a_dry_run_and_the_masks_write_nothing(home, tmp_path, monkeypatch):
     plan = json.loads(finetune(home, "--dry-run", "--json", "--quiet").stdout)["plan"]
     assert plan["fits"] and plan["n_steps"] > 1
     masks = finetune(home, "--show-masks").stdout
-    assert "carry loss" in masks and "[CLS]→" in masks
+    assert "carry loss" in masks and "⟦[CLS]→" in masks
     assert list(tmp_path.iterdir()) == []
 
 

@@ -81,7 +81,8 @@ def plan_lines(plan: AdaptPlanRecord) -> list[str]:
 
 def show_masks(session: Session) -> None:
     """Tokens of the first training items: coloured where loss is, dim where none is."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    plain = not console.is_terminal or console.no_color
     items, n_lossy, n_tokens = session.train_items, 0, 0
     for number, item in enumerate(items[:N_SHOWN]):
         shown = session.task.show(item)
@@ -89,7 +90,7 @@ def show_masks(session: Session) -> None:
         console.print(
             Text(f"item {number}: {session.task.length(item)} tokens, {n} carry loss", "bold")
         )
-        console.print(_coloured(shown))
+        console.print(_coloured(shown, brackets=plain))
         console.print()
     for item in items[:1000]:
         shown = session.task.show(item)
@@ -97,23 +98,30 @@ def show_masks(session: Session) -> None:
     share = n_lossy / max(1, n_tokens)
     console.print(
         f"{n_lossy:,} of {n_tokens:,} tokens of the first {min(1000, len(items)):,} items carry "
-        f"loss ({share:.1%}). Green: what is to be guessed here (→ what, where it is not the next "
-        "token); dim: read only."
+        f"loss ({share:.1%}). {'In ⟦ ⟧' if plain else 'Green'}: what is to be guessed (→ what, "
+        "where it is not the token itself); the rest is only read."
     )
 
 
-def _coloured(shown: list[Any]) -> Text:
+def _coloured(shown: list[Any], *, brackets: bool) -> Text:
+    """brackets: also around each stretch that carries loss, where colours don't show."""
     text = Text()
     apart = "" if any(s.text[:1].isspace() for s in shown[1:]) else " "
+    inside = False
     for part in shown:
+        if brackets and inside and not part.target:
+            text.append("⟧")
         text.append(apart if len(text) else "")
-        if not part.target:
+        if brackets and part.target and not inside:
+            text.append("⟦")
+        inside = bool(part.target)
+        if not inside:
             text.append(part.text, "dim")
             continue
         text.append(part.text, "bold green")
         if part.target.strip() and part.target.strip() != part.text.strip():
             text.append(f"→{part.target.strip()}", "green italic")
-    return text
+    return text.append("⟧") if brackets and inside else text
 
 
 def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -> None:
