@@ -20,6 +20,7 @@ from hornbook.quantization.nf4 import NF4Linear
 from hornbook.recipes.adaptation import rate_of
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.training.optimizers import decay_groups
+from hornbook.training.recomputation import recomputed
 
 TOKENS, LAYOUT = torch.arange(10, 22), Ragged([7, 5])
 
@@ -127,6 +128,24 @@ def test_gradients_are_those_of_the_definition(llama, method):
     expected = torch.autograd.grad((x @ torch.cat(rows).T * y).sum(), [x, *learnt.values()])
     for ours, plain in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "qlora"])
+def test_sixteen_bits_and_recomputed_blocks_learn_the_same(llama, method):
+    prepare(llama, method, rank=3)
+    _shake(llama)
+
+    def gradient() -> torch.Tensor:
+        llama.zero_grad()
+        llama.logits(_run(llama)).float().square().sum().backward()
+        return torch.cat([p.grad.flatten() for p in llama.parameters() if p.requires_grad])
+
+    plain = gradient()
+    with recomputed(llama):
+        torch.testing.assert_close(gradient(), plain)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = gradient()
+    assert (rounded - plain).norm() < 0.05 * plain.norm()
 
 
 def test_dropout_is_of_the_change_alone(llama):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hornbook.adapters import lora
 from hornbook.adapters.methods import prepare
-from hornbook.errors import CheckpointError
+from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.huggingface import load_model, save_model
 from hornbook.interop.peft import load_adapter, save_adapter
 from hornbook.nn.layout import Ragged
@@ -313,7 +313,9 @@ def test_each_adapter_brings_its_head(folders, tmp_path):
 def test_an_adapter_of_another_base_is_refused(folders, tmp_path):
     model = load_model(folders["llama"])
     prepare(model, "lora", rank=2)
-    save_adapter(tmp_path, model, base_name="hub/one-llama")
+    with pytest.raises(ConfigError, match="is a llama, not a bert"):
+        save_adapter(tmp_path, model, base_name="x", family="bert")
+    save_adapter(tmp_path, model, base_name="hub/one-llama", family="llama")
     load_adapter(tmp_path, load_model(folders["llama"]), base_name="/somewhere/copy")  # same bits
     other = load_model(folders["llama"])
     with torch.no_grad():

@@ -110,7 +110,7 @@ class _Add(Function):
     def forward(
         ctx: Any, y: Tensor, x: Tensor, a: Tensor, b: Tensor, parts: Sequence[Part], scale: float
     ) -> Tensor:
-        low = x @ a.T
+        low = torch.mm(x, a.T, out=x.new_empty(len(x), len(a)))  # in y's format, autocast or not
         for part, h, b_part in _cut(parts, low, b):
             y[:, part.begin : part.end].addmm_(h, b_part.T, alpha=scale)
         ctx.mark_dirty(y)

@@ -74,10 +74,9 @@ def save_adapter(
     active one when "". Raises ConfigError when the model has no such adapter or no folder format.
     """
     kind, ours = family_of(model), _changes(model, adapter)
-    if family and family != kind.model_type:
-        raise ConfigError(
-            f"the model is a {kind.model_type}, not a {family}", hint="Name its own base."
-        )
+    mine = kind.config_to_theirs(model.config)["model_type"]
+    if family and family != mine:
+        raise ConfigError(f"the model is a {mine}, not a {family}", hint="Name its own base.")
     rows = {row.ours: row for row in kind.table(model.config)}
     pieces: dict[str, Piece] = {}
     for name, change in ours.items():

@@ -91,6 +91,9 @@ class NF4Linear(nn.Module):
         self.register_buffer("bias", None if base.bias is None else base.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
         y = _Multiply.apply(x.flatten(0, -2), self)
         y = y if self.bias is None else y + self.bias.to(y.dtype)
         return y.unflatten(0, x.shape[:-1])
