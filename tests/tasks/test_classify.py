@@ -244,6 +244,7 @@ def test_numbers_on_a_scale(bundle):
     loss = task.loss(lambda batch: torch.ones(2, 1), batch)
     assert float(loss.total) == pytest.approx(3.5**2 + 1) and loss.n_targets == 2
     model = task.build(bundle).eval()
+    assert float(model.head.out.bias.detach()) == 2.25  # begins at the mean
     found = task.predict(model, task.items(rows))
     assert set(found[0]) == {"number"}
     assert [m.name for m in task.metrics(rows, found)][:2] == ["pearson", "spearman"]

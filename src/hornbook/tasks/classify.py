@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from hornbook.data.batching import by_length
 from hornbook.data.labelled import open_labelled
 from hornbook.errors import CheckpointError, ConfigError, DataError, nearest
-from hornbook.models.heads import Problem, SequenceClassifier
+from hornbook.models.heads import Problem
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import IGNORE, LossSum, binary_cross_entropy_sum, cross_entropy_sum
 from hornbook.tasks.classification import Batch
@@ -32,7 +32,7 @@ from hornbook.tasks.decision import Decision
 from hornbook.tasks.label_findings import cut_short, label_findings
 from hornbook.tasks.metrics import multi_label_metrics, regression_metrics, single_label_metrics
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import reads_last, text_classifier
+from hornbook.tasks.text_heads import in_the_models_order, reads_last, room, text_classifier
 
 LONGEST = 256  # tokens, where nobody says; more costs time in proportion
 SCORE = ("score",)  # the one output of a number on a scale
@@ -85,6 +85,7 @@ class Classify:
         self.best = best or known[0]
         self.decision = decision
         self.last = last  # whether the head stands on the last token
+        self.centre: float | None = None  # of numbers: the mean of the training part's
         self._number = {name: i for i, name in enumerate(self.label_names)}
 
     # What there is before there is a task
@@ -118,15 +119,18 @@ class Classify:
         if not parts.label_names:
             names, problem = SCORE, "regression"
         else:
-            names = _in_the_models_order(parts.label_names, bundle.model)
-        return cls(
+            names = in_the_models_order(parts.label_names, bundle.model)
+        task = cls(
             bundle.tokenizer,
             names,
             problem,
-            max_tokens=_room(bundle, max_tokens),
+            max_tokens=room(bundle, max_tokens, usual=LONGEST),
             best=best,
             last=reads_last(bundle.model),
         )
+        if problem == "regression" and parts.train:
+            task.centre = float(np.mean([task._number_of(e) for e in parts.train]))
+        return task
 
     @classmethod
     def reopen(cls, card: Mapping[str, Any], bundle: Any) -> Classify:
@@ -151,7 +155,12 @@ class Classify:
     # The task
 
     def build(self, bundle: Any) -> nn.Module:
-        return text_classifier(bundle, self.label_names, self.problem)
+        """A fresh head for numbers begins at their mean, and need not be taught it."""
+        model = text_classifier(bundle, self.label_names, self.problem)
+        bias = getattr(model.head.out, "bias", None)
+        if self.centre is not None and model is not bundle.model and bias is not None:
+            nn.init.constant_(bias, self.centre)
+        return model
 
     def items(self, examples: Sequence[Any]) -> list[TextItem]:
         """Raises DataError for a text without a token, and where no label is one of the head's."""
@@ -390,21 +399,3 @@ def named_columns(columns: Mapping[str, str], known: Sequence[str]) -> dict[str,
         if name not in known:
             raise ConfigError(f"there is no column '{name}' to name", hint=nearest(name, known))
     return dict(columns)
-
-
-def _in_the_models_order(names: Sequence[str], model: Any) -> tuple[str, ...]:
-    """A model that has these labels already keeps their order, and so its head."""
-    if isinstance(model, SequenceClassifier) and set(model.config.label_names) == set(names):
-        return model.config.label_names
-    return tuple(names)
-
-
-def _room(bundle: Any, max_tokens: int | None) -> int:
-    config = bundle.model.config
-    most = getattr(config, "context_length", None) or LONGEST
-    if max_tokens is not None and max_tokens > most:
-        raise ConfigError(
-            f"max_tokens is {max_tokens:,}, and the model reads {most:,}",
-            hint=f"Take {most:,} or fewer.",
-        )
-    return max_tokens or min(LONGEST, most)
