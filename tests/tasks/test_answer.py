@@ -13,6 +13,7 @@ from hornbook.data.questions import Question
 from hornbook.errors import ConfigError, DataError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.heads import SpanFinder
+from hornbook.recipes.preflight import check_copies
 from hornbook.tasks.answer import Answer, marked
 from hornbook.tasks.answer_metrics import answer_metrics, exact_match, overlap_f1
 from hornbook.tasks.task import Parts
@@ -195,6 +196,14 @@ def test_findings_on_windows_contexts_and_lengths():
     assert "answer-in-no-window" not in found
     none = Question("who?", "other", ())
     assert "no-answer-unseen" in codes(task_of(), [long], [none])
+
+
+def test_questions_on_one_text_are_no_copies_of_one_another():
+    words = ("who built it", "when did he die", "what does a tower weigh", "where is that")
+    asked = [Question(w, CONTEXT, (Place("w1", 3),), str(i)) for i, w in enumerate(words)]
+    assert not list(check_copies(Parts("x", asked, [])))
+    (found,) = check_copies(Parts("x", [*asked, asked[0], asked[0]], []))
+    assert found.what.startswith("2 of 6")
 
 
 def test_settings_and_card():
