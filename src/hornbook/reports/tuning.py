@@ -56,9 +56,17 @@ def render(record: TuningRecord) -> str:
 
 
 def value_of(record: TuningRecord) -> dict[int, float]:
-    """What was chosen by, of each trial that has it, the right way round."""
+    """What was chosen by, of each trial that has it, the right way round.
+
+    Of a whole trial as measured at its end; of one cut short the best score on the way, whose last
+    digits are the loss, by which equals are told apart.
+    """
     up = -1.0 if record.higher_is_better else 1.0
-    return {t.number: up * t.score for t in record.trials if t.score is not None}
+    found = {t.number: round(up * t.score, 4) for t in record.trials if t.score is not None}
+    for t in record.trials:
+        if t.number in found and (value := t.metrics.get(record.chosen_by)) is not None:
+            found[t.number] = value
+    return found
 
 
 def plots(record: TuningRecord) -> list[Plot]:
@@ -83,7 +91,12 @@ def plots(record: TuningRecord) -> list[Plot]:
     made = [
         Plot(
             f"{record.chosen_by} by trial; the line is the best so far",
-            _draw(dots({t.number: float(t.number) for t in scored}), record.chosen_by, line=line),
+            _draw(
+                dots({t.number: float(t.number) for t in scored}),
+                record.chosen_by,
+                whole=True,
+                line=line,
+            ),
         )
     ]
     for one in record.searched:
@@ -94,7 +107,7 @@ def plots(record: TuningRecord) -> list[Plot]:
             svg = _draw(dots(x), f"{record.chosen_by} by {one.name}", names=names)
         else:
             x = {t.number: float(str(t.settings[one.name])) for t in scored}
-            svg = _draw(dots(x), f"{record.chosen_by} by {one.name}", log=one.log)
+            svg = _draw(dots(x), f"{record.chosen_by} by {one.name}", log=one.log, whole=one.whole)
         made.append(Plot(f"by {one.name}", svg))
     return made
 
@@ -109,6 +122,7 @@ def _draw(
     title: str,
     *,
     log: bool = False,
+    whole: bool = False,
     names: Sequence[str] = (),
     line: Sequence[tuple[float, float]] = (),
 ) -> Markup:
@@ -134,6 +148,7 @@ def _draw(
         ticks = [(float(i), name) for i, name in enumerate(names)]
     else:
         found = log_ticks(10**low, 10**high, 5) if log else even_ticks(low, high, 6)
+        found = [tick for tick in found if not whole or tick == int(tick)]
         ticks = [(tick, f"{tick:.3g}") for tick in found]
     for value, text in ticks:
         parts.append(
@@ -157,5 +172,5 @@ def _draw(
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    room = 0.07 * (high - low) or 0.05 * abs(high) or 1.0
+    room = 0.07 * (high - low) if high - low > 1e-6 * abs(high) else 0.02 * abs(high) or 1.0
     return low - room, high + room
