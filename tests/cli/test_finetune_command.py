@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from hornbook import bundle
 from hornbook.cli.main import app
-from hornbook.errors import ConfigError, StudyError
+from hornbook.errors import ConfigError, StudyError, TrainingError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.recipes.adaptation import open_task
 from hornbook.records import AdaptSummary, Metrics, PreflightRecord
@@ -160,6 +160,18 @@ def test_interrupted_and_resumed_is_uninterrupted(home, tmp_path, monkeypatch):
     assert (parts / "adapter" / "adapter_config.json").is_file()
     with pytest.raises(StudyError, match="is finished"):
         hornbook("finetune", "--resume", parts)
+
+
+def test_a_run_that_goes_astray_ends_with_what_was_good(home, tmp_path):
+    folder = tmp_path / "astray"
+    with pytest.raises(TrainingError, match="the loss of step"):
+        finetune(home, "--steps", 9, "--set", "lr=1e30", "--quiet", "--out", folder)
+    summary = AdaptSummary.model_validate_json((folder / "summary.json").read_bytes())
+    assert summary.status == "failed" and "refused" in summary.message
+    assert next((folder / "refused").glob("*/batch.safetensors"))
+    opened = open_task(folder)
+    assert summary.best_step == 0  # nothing learnt was better
+    assert all(torch.isfinite(p).all() and p.abs().max() < 9 for p in opened.model.parameters())
 
 
 def test_what_cannot_be_done_is_said(home, tmp_path):

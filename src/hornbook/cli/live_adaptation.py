@@ -38,8 +38,9 @@ class AdaptationView(TrainingView):
     def hear_evaluation(self, evaluation: EvaluationRecord) -> None:
         self.evaluation = evaluation
         score = evaluation.validation_loss if evaluation.score is None else evaluation.score
-        better = not evaluation.final and score is not None
-        better = better and (self.best is None or score < self.best)
+        better = (
+            not evaluation.final and score is not None and (self.best is None or score < self.best)
+        )
         if better:
             self.best = score
         self.line(f"{looked_in_words(evaluation)}{', best so far' if better else ''}")
