@@ -258,14 +258,14 @@ class Embed:
         ]
         if progress:
             progress(len(items), len(items))
-        cosines = _cosines(columns[0], columns[1])
+        cosines = F.cosine_similarity(columns[0], columns[1])
         found: list[dict[str, Any]] = [{"cosine": round(float(x), 6)} for x in cosines]
         for size in self.sizes:
-            at = _cosines(columns[0][:, :size], columns[1][:, :size])
+            at = F.cosine_similarity(columns[0][:, :size], columns[1][:, :size])
             for one, x in zip(found, at, strict=True):
                 one.setdefault("at", {})[str(size)] = round(float(x), 6)
         if self.form == "triplets":
-            for one, x in zip(found, _cosines(columns[0], columns[2]), strict=True):
+            for one, x in zip(found, F.cosine_similarity(columns[0], columns[2]), strict=True):
                 one["negative"] = round(float(x), 6)
         if self.form == "pairs":
             for one, place in zip(found, _places(columns, [item.texts[1] for item in items])):
@@ -376,10 +376,6 @@ def repeated(anchors: Tensor, candidates: Tensor) -> Tensor:
     same = (candidates == anchors[:, None]) | (candidates == candidates[:n, None])
     same[torch.arange(n), torch.arange(n)] = False
     return same
-
-
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    return F.cosine_similarity(first, second)
 
 
 def _places(columns: Sequence[Tensor], seconds: Sequence[list[int]]) -> list[int]:
