@@ -70,6 +70,16 @@ def test_a_perfect_score_is_not_certain():
     assert (none.low, none.high) == (0.0, pytest.approx(0.1157, abs=1e-4))
 
 
+def test_of_a_rare_label_its_own_examples_count():
+    """12 of 1,000 texts have it, all are found: 12 successes, not 1,000."""
+    counts = np.zeros((1000, 3))
+    counts[:12, 0] = 1
+    (found,) = with_intervals([Metric("f1", counts, of=f1_of_counts)])
+    assert found.low == pytest.approx(0.025 ** (1 / 12))
+    (none,) = with_intervals([Metric("f1", np.zeros((9, 3)), of=f1_of_counts)])
+    assert (none.low, none.high) == (None, None)
+
+
 def test_pairing_finds_what_separate_intervals_hide():
     """Two models that err on the same hard examples, one on five more: paired, that is a
     difference; their intervals overlap almost wholly."""

@@ -175,18 +175,22 @@ def _on(metric: Metric, weights: np.ndarray) -> np.ndarray:
 
 
 def _bounds(samples: np.ndarray, metric: Metric) -> tuple[float | None, float | None]:
-    """The percentile interval; of a perfect or a hopeless score what its count of examples allows.
+    """The percentile interval; of a perfect or a hopeless score what so many examples allow.
 
     Where every example is right, so is every resample: an interval of width 0 would claim that the
     next example is right too. There the exact interval of a share takes its place (Clopper and
-    Pearson 1934, which for 0 failures has its end at 0.025 ** (1 / N)).
+    Pearson 1934, which for 0 failures has its end at 0.025 ** (1 / N)), N the examples that add
+    anything: of a rare label's F1 those that have it or were given it.
     """
     samples = samples[np.isfinite(samples)]
     if not len(samples):
         return None, None
     low, high = interval(samples)
     if low == high and low in (0.0, 1.0):
-        least = 0.025 ** (1 / len(metric.statistics))
+        n = int((metric.statistics != 0).any(axis=1).sum())
+        if not n:
+            return None, None
+        least = 0.025 ** (1 / n)
         return (least, 1.0) if high == 1.0 else (0.0, 1 - least)
     return low, high
 
