@@ -40,10 +40,10 @@ SURFACE = {
     "train": "--config --context --counting --data --depth --dry-run --epochs --help --json "
     "--out --preset --quiet --resume --sanity --seed --set --source --steps --target --text --time "
     "--tokenizer --vocab-size family",
-    "finetune": "--column --curve --data --dry-run --epochs --help --json --method --model --out --quiet "
-    "--resume --seed --set --show-masks --steps --strict --time task",
-    "align": "--column --curve --data --dry-run --epochs --help --json --method --model --out --quiet "
-    "--resume --seed --set --show-masks --steps --strict --time task",
+    "finetune": "--column --curve --data --dry-run --epochs --help --json --method --model --out "
+    "--quiet --resume --seed --set --show-masks --steps --strict --time task",
+    "align": "--column --curve --data --dry-run --epochs --help --json --method --model --out "
+    "--quiet --resume --seed --set --show-masks --steps --strict --time task",
     "generate": "--beams --draft --help --json --json-schema --logprobs --min-p --no-slide "
     "--precision --repetition-penalty --returns --seed --stop --temperature --tokens --top-k "
     "--top-p model prompt",
