@@ -84,7 +84,7 @@ class Fill:
         self.max_tokens, self.share, self.whole_words = max_tokens, share, whole_words
         self.seed, self.epoch = seed, 0
         self.fresh = fresh  # whether the head is new
-        self.best = "loss"
+        self.best = "perplexity"  # the loss would choose the same; this is shown before and after
         self.mask = mask_token(tokenizer)
         specials = tokenizer.special_ids
         self._drawn = np.array([i for i in range(tokenizer.vocab_size) if i not in specials])
