@@ -21,7 +21,14 @@ CLAIMS = (
     "finetuning",
     "generation",
     "generation_memory",
+    "encoding_int8",
     "server",
+    "adaptation_classify",
+    "adaptation_tag",
+    "adaptation_chat",
+    "adaptation_preferences",
+    "adaptation_embed",
+    "translation",
 )
 
 
