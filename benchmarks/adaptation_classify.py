@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -59,6 +58,7 @@ from hornbook.tasks.fill import Fill
 from hornbook.tasks.task import Metric, Parts
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
+from hornbook.training.memory import peak_bytes
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
@@ -196,7 +196,7 @@ def peak(name: str) -> None:
     else:
         with tempfile.TemporaryDirectory() as scratch:
             at_defaults(items, scratch, []).train()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_bytes() / 2**20)
 
 
 # Quality

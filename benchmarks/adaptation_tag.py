@@ -19,7 +19,6 @@ Needs: pip install 'hornbook[bench]'; HORNBOOK_DATA.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -56,6 +55,7 @@ from hornbook.tasks.tag import Tag, TagItem
 from hornbook.tasks.task import Metric, Parts
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
+from hornbook.training.memory import peak_bytes
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
@@ -182,7 +182,7 @@ def peak(name: str) -> None:
     else:
         with tempfile.TemporaryDirectory() as scratch:
             at_defaults(task, items, scratch, []).train()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_bytes() / 2**20)
 
 
 # The peer
