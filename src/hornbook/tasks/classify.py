@@ -116,10 +116,11 @@ class Classify:
         problem: Problem = (
             "multi_label_classification" if parts.multi_label else "single_label_classification"
         )
-        if not parts.label_names:
-            names, problem = SCORE, "regression"
-        else:
+        names: tuple[str, ...] = SCORE
+        if parts.label_names:
             names = in_the_models_order(parts.label_names, bundle.model)
+        else:
+            problem = "regression"
         task = cls(
             bundle.tokenizer,
             names,
@@ -264,9 +265,8 @@ class Classify:
         self, examples: Sequence[Any], predictions: Sequence[dict[str, Any]]
     ) -> list[Metric]:
         if self.problem == "regression":
-            numbers = [self._number_of(e) for e in examples]
-            given = [p["number"] for p in predictions]
-            return regression_metrics(np.array(numbers, float), np.array(given, float))
+            numbers = np.array([self._number_of(e) for e in examples], float)
+            return regression_metrics(numbers, np.array([p["number"] for p in predictions], float))
         if self.problem == "single_label_classification":
             true = [(self._numbers(e) or (IGNORE,))[0] for e in examples]
             best = [self._number[p["label"]] for p in predictions]
@@ -289,7 +289,7 @@ class Classify:
         elif self.problem == "regression":
             told = "" if item.target is None else f"{item.target:g}"
         else:
-            told = "" if item.target in (None, IGNORE) else self.label_names[int(item.target)]  # type: ignore[arg-type]
+            told = "" if item.target in (None, IGNORE) else self.label_names[int(item.target)]
         place = len(item.tokens) - 1 if self.last else 0
         return [
             Shown(self.tokenizer.spelled(token), told if i == place else "")

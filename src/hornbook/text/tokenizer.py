@@ -171,7 +171,8 @@ class Tokenizer:
         max_tokens: cut what is longer, the longer text of a pair first. windows: don't cut, but go
         on in further windows of as many tokens, each beginning with the last `stride` tokens of the
         one before; their `source` says which text they belong to. pad: to the longest, or to a
-        number of tokens. special, read_special: as of `encode`. Raises ConfigError when max_tokens leaves no room for text.
+        number of tokens. special, read_special: as of `encode`. Raises ConfigError when max_tokens
+        leaves no room for text.
         """
         texts = [texts] if isinstance(texts, str) else texts
         pairs = [pairs] if isinstance(pairs, str) else pairs
