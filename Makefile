@@ -24,7 +24,7 @@ chat: $(VENV)/.smollm2 ## talk with a model of 135M parameters (ARGS="--system '
 test: $(VENV)/.test ## run the tests (ARGS="-k tables")
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: $(VENV)/.bench ## the claims, each beside its peer: about an hour (ARGS="language_model gpt_step")
+bench: $(VENV)/.bench ## the claims, each beside its peer: hours (ARGS="language_model gpt_step")
 	@$(BIN)/python benchmarks/all.py $(ARGS)
 
 lint: $(VENV)/.lint ## style, format and types

@@ -2,6 +2,7 @@
 more memory; the model ends its turn by itself on 95 of 100 held-out prompts or more, and its
 held-out loss falls.
 
+    python benchmarks/adaptation_chat.py            # all of it
     python benchmarks/adaptation_chat.py speed [--turns 5] [--float32] [--recompute]
     python benchmarks/adaptation_chat.py memory [--steps 6] [--float32] [--recompute]
     HORNBOOK_DATA=... python benchmarks/adaptation_chat.py quality [--seconds 900] [--answers 100]
@@ -299,8 +300,9 @@ def quality(name: str, seconds: float, n_answers: int, out: Path | None) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("speed", "memory", "quality", "memory-of-ours",
-                                         "memory-of-theirs", "turns-of-ours"))  # fmt: skip
+    inner = ("memory-of-ours", "memory-of-theirs", "turns-of-ours")
+    parser.add_argument("part", nargs="?", choices=("all", "speed", "memory", "quality", *inner),
+                        default="all")  # fmt: skip
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
@@ -311,13 +313,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if given.part == "speed":
+    if given.part in ("all", "speed"):
         speed(given.model, given.turns, given.float32, given.recompute)
-    elif given.part == "memory":
+    if given.part in ("all", "memory"):
         memory(given.model, given.steps, given.float32, given.recompute)
-    elif given.part == "quality":
+    if given.part in ("all", "quality"):
         quality(given.model, given.seconds, given.answers, given.out)
-    elif given.part == "turns-of-ours":
+    if given.part not in inner:
+        return
+    if given.part == "turns-of-ours":
         used = conversations()[1][: given.steps]
         answer_turns(given.folder, [*used[:BATCH], *used], given.recompute)
     else:
