@@ -329,7 +329,7 @@ def test_large_models_lie_in_several_files(tmp_path):
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
         ("llama", {"head_dim": 16}, "head_dim is 16, not 8"),
         ("gpt", {"activation_function": "relu"}, "activation_function is 'relu'"),
-        ("gpt", {"architectures": ["GPT2ForSequenceClassification"]}, "SequenceClassification"),
+        ("gpt", {"architectures": ["GPT2DoubleHeadsModel"]}, "GPT2DoubleHeadsModel"),
         ("gpt", {"n_head": None}, "does not say 'n_head'"),
         ("bert", {"hidden_act": "relu"}, "hidden_act"),
         ("modern-bert", {"layer_types": ["full_attention"] * 4}, "layer_types"),
