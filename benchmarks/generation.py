@@ -143,6 +143,7 @@ def measure(peer: Peer, rounds: int) -> None:
         bundle.save(Path(folder), opened.model, opened.tokenizer)
         reference = transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
     write_theirs, read_theirs = theirs(reference)
+    ours_is = quick(opened.model)
     four = bundle.open_model("smollm2-135m-instruct").model
     weights.attach(four, 4, keep=False)
     weights.attach(opened.model, 8, keep=False)
@@ -177,7 +178,7 @@ def measure(peer: Peer, rounds: int) -> None:
         low, high = min(rates[name]), max(rates[name])
         print(f"  {name:<48} {median[name]:8,.0f}   ({low:,.0f} to {high:,.0f})")
     one, prompt = "one text: ", f"{N_PROMPT} tokens of prompt: "
-    us = f"hornbook {quick()}"
+    us = f"hornbook {ours_is}"
     streams = median[f"{N_STREAMS} texts: {us}"]
     ratios = {
         "one text / transformers": (one + us, one + "transformers float32", 6),

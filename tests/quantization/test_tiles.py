@@ -144,3 +144,50 @@ def test_a_processor_that_knows_the_instruction_gets_it_right():
     from hornbook.quantization import tiles_compiled
 
     assert tiles_compiled.is_right() is tiles_compiled.knows_this_processor()
+
+
+@compiled
+@torch.inference_mode()
+def test_a_width_with_a_filling_goes_block_by_block():
+    """40 outputs of queries, keys and values are filled up to 48: no head of a step's."""
+    config = LlamaConfig(vocab_size=64, context_length=32, n_layers=2, d_model=32, d_ff=64,
+                         n_heads=8, n_kv_heads=1, tied_head=True)  # fmt: skip
+    torch.manual_seed(0)
+    model = Llama(config).eval()
+    weights.attach(model, 4)
+    ids = torch.arange(12)
+    whole = model.logits(model(ids, Ragged([12])))
+    cache = SlotCache(2, 32)
+    steps = torch.cat([model.logits(model(i[None], cache.read([1], [1]))) for i in ids])
+    assert model.blocks[0]._stacked is None
+    torch.testing.assert_close(steps, whole, atol=0.05, rtol=0.05)
+
+
+@compiled
+@torch.inference_mode()
+def test_what_lies_in_tiles_is_copied_filled_and_cast(small):
+    model = copy.deepcopy(small).bfloat16()
+    weights.attach(model, 4, keep=False)
+    model.float()
+    ids = torch.arange(20)
+
+    def logits(of):
+        cache = SlotCache(1, 40)
+        return torch.cat([of.logits(of(i[None], cache.read([0], [1]))) for i in ids])
+
+    before = logits(model)
+    assert before.isfinite().all() and before.abs().max() < 100
+    twin = copy.deepcopy(model)
+    assert torch.equal(logits(twin), before)
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    twin.blocks[0].layers[0].norm_1.weight.mul_(2)
+    twin.load_state_dict(kept)
+    assert torch.equal(logits(twin), before)
+
+
+@compiled
+def test_inputs_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="96 inputs"):
+        HalfTiles(HALVES, SCALES).product(torch.ones(2, 64))
+    with pytest.raises(ValueError, match="96 inputs"):
+        ByteTiles(BYTES, torch.ones(100)).product(torch.ones(2, 128))

@@ -42,12 +42,15 @@ def open_bundle(name: str, precision: str = "auto") -> Bundle:
     return opened
 
 
-def quick() -> str:
+def quick(model: Any) -> str:
     """What a large model runs in unless something else is asked for: the fewest bits of which this
     machine multiplies tiles, for reading the weights is what takes the time."""
+    from torch import nn
+
     from hornbook.quantization import tiled
 
-    return "int4" if tiled.is_compiled() else "int8"
+    widths = [part.in_features for part in model.modules() if isinstance(part, nn.Linear)]
+    return "int4" if all(map(tiled.fits, widths)) else "int8"
 
 
 def stop_tokens(opened: Bundle) -> frozenset[int]:
@@ -77,7 +80,7 @@ def run_in(model: Any, precision: str) -> str:
     n = sum(p.numel() for p in model.parameters())
     size = f"{n / 1e6:,.0f}M" if n >= 1e6 else f"{n:,}"
     if precision == "auto":
-        precision = quick() if n >= LARGE else "float32"
+        precision = quick(model) if n >= LARGE else "float32"
     if precision in BITS:
         weights.attach(model, bits=BITS[precision], keep=False)
     return f"{size} parameters, {precision}"

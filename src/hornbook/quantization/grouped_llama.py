@@ -19,6 +19,7 @@ from hornbook.nn.rotary import Rotation
 from hornbook.nn.slots import Reading
 from hornbook.quantization import tiled
 from hornbook.quantization.groups import GroupedLinear
+from hornbook.quantization.tiles import INPUTS, OUTPUTS
 
 N_FEW = 16  # new tokens of a text up to which the compiled step pays
 N_LOOKS = 200  # tokens looked at, from which a second thread for that pays
@@ -35,10 +36,9 @@ class GroupedBlocks(nn.Module):
         self.n_kv_heads = config.n_kv_heads or config.n_heads
         self.epsilon = config.norm_epsilon
         self.layers = nn.ModuleList(_halved(config, block, group, blank) for block in blocks)
-        self._fits = config.d_model == self.d_head * config.n_heads and all(
-            d_in % 32 == 0 for d_in in (config.d_model, config.d_ff)
-        )
-        self._fits &= config.d_model % 16 == 0 and group == 32
+        d_qkv = (config.n_heads + 2 * self.n_kv_heads) * self.d_head
+        whole = d_qkv % OUTPUTS == 0 and not (config.d_model | config.d_ff) % INPUTS
+        self._fits = whole and group == INPUTS  # no output is a filling, no group cut short
         self._stacked: tuple[Any, Any] | None = None
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
@@ -89,13 +89,20 @@ class GroupedBlocks(nn.Module):
         )
         return x
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_stacked": None}  # a copy's layers have tiles of their own
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        self._stacked = None
+        super()._load_from_state_dict(*given)
+
     def settle(self) -> None:
         """Bring the matrices into tiles, all layers' one behind the other: what a step takes."""
         if self._stacked is not None or not self._fits or not tiled.is_compiled():
             return
         blocks: list[Any] = list(self.layers)
         gains = [(b.norm_1.weight, b.norm_2.weight) for b in blocks]
-        norms = np.stack([np.stack([g.detach().numpy() for g in pair]) for pair in gains])
+        norms = np.stack([np.stack([g.detach().float().numpy() for g in pair]) for pair in gains])
         matrices = []
         for layers in zip(*(_matrices(block) for block in blocks), strict=True):
             first = layers[0].tiles

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +117,12 @@ class GroupedLinear(nn.Module):
         if not len(self.packed):
             destination[f"{prefix}packed"] = _two_in_a_byte(self._values())
             destination[f"{prefix}scales"] = self._scales()
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        if not len(self.packed):  # back to the form of the file, which is then filled
+            self.packed, self.scales = _two_in_a_byte(self._values()), self._scales()
+            self._tiles = self._ready = None
+        super()._load_from_state_dict(*given)
 
 
 def _packed(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:

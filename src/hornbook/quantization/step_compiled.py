@@ -6,11 +6,15 @@ becomes depends on nothing beside it.
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import float32, njit, prange
 
+from hornbook.quantization import between_compiled as between
+from hornbook.quantization import tiles_compiled as tiles
 from hornbook.quantization.between_compiled import _exp, _mix_of_group
 from hornbook.quantization.tiles_compiled import (
     product_of_4,
@@ -19,10 +23,16 @@ from hornbook.quantization.tiles_compiled import (
     to_grouped_bytes,
 )
 
-_one: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_one: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 _serial = njit(**_one)
 _parallel = njit(**_one, parallel=True)
 Array = Any
+
+
+def _sum_of_sources() -> int:
+    """numba asks this file alone whether what it kept of `step` is still right: what the others
+    say becomes a part of the key."""
+    return zlib.crc32(b"".join(Path(str(m.__file__)).read_bytes() for m in (between, tiles)))
 
 
 @_serial
@@ -102,53 +112,62 @@ def _product(matrix, i, x8, steps, sums, out, together):
         product_of_4(matrix[0][i], matrix[1][i], x8, steps, sums, out)
 
 
-@_serial
-def step(
-    x: Array,
-    norms: Array,
-    matrices: tuple[tuple[Array, Array], ...],
-    cos: Array,
-    sin: Array,
-    keys: tuple[Array, ...],
-    values: tuple[Array, ...],
-    slots: Array,
-    positions: Array,
-    epsilon: float,
-    together: bool,
-    looking_together: bool,
-) -> None:
-    """All blocks. x: (T, E), in place; norms: (L, 2, E), their gains; matrices: qkv, out, gate and
-    up, down, each tiles (L, n_tiles, G, 256) and scales (L, n_tiles, G, 2, 16); cos, sin: (T, D/2);
-    keys, values: of each layer (n_slots, G, room, D); slots, positions: (T,). together: on several
-    threads; looking_together: attention too. (Flags, as numba keeps no function that was handed
-    another for the next run of the program.)
+def _made(key: int) -> Any:
+    """`step` does all blocks. x: (T, E), in place; norms: (L, 2, E), their gains; matrices: qkv,
+    out, gate and up, down, each tiles (L, n_tiles, G, 256) and scales (L, n_tiles, G, 2, 16); cos,
+    sin: (T, D/2); keys, values: of each layer (n_slots, G, room, D); slots, positions: (T,).
+    together: on several threads; looking_together: attention too. (Flags, as numba keeps no
+    function that was handed another for the next run of the program.)
     """
-    qkv, out, gate_up, down = matrices
-    n_rows, d_model = x.shape
-    d_ff = 32 * down[0].shape[2]
-    z, wide_z = np.empty(d_model, np.float32), np.empty(d_ff, np.float32)
-    x8, wide8 = np.empty((n_rows, d_model), np.int8), np.empty((n_rows, d_ff), np.int8)
-    steps = np.empty((n_rows, d_model // 32), np.float32)
-    sums = np.empty((n_rows, d_model // 32), np.int32)
-    wide_steps = np.empty((n_rows, d_ff // 32), np.float32)
-    wide_sums = np.empty((n_rows, d_ff // 32), np.int32)
-    heads = np.empty((n_rows, 16 * qkv[0].shape[1]), np.float32)
-    y = np.empty((n_rows, 16 * out[0].shape[1]), np.float32)
-    wide = np.empty((n_rows, 16 * gate_up[0].shape[1]), np.float32)
-    mixed = np.empty((n_rows, d_model), np.float32)
-    for i in range(norms.shape[0]):
-        _norm(x, norms[i, 0], epsilon, z, x8, steps, sums)
-        _product(qkv, i, x8, steps, sums, heads, together)
-        _turn_and_keep(heads, cos, sin, keys[i], values[i], slots, positions)
-        if looking_together:
-            _mix_together(heads, keys[i], values[i], slots, positions, mixed)
-        else:
-            _mix(heads, keys[i], values[i], slots, positions, mixed)
-        to_grouped_bytes(mixed, x8, steps, sums)
-        _product(out, i, x8, steps, sums, y, together)
-        _add(x, y)
-        _norm(x, norms[i, 1], epsilon, z, x8, steps, sums)
-        _product(gate_up, i, x8, steps, sums, wide, together)
-        _gate(wide, wide_z, wide8, wide_steps, wide_sums)
-        _product(down, i, wide8, wide_steps, wide_sums, y, together)
-        _add(x, y)
+
+    @njit(**_one, cache=True)
+    def step(
+        x: Array,
+        norms: Array,
+        matrices: tuple[tuple[Array, Array], ...],
+        cos: Array,
+        sin: Array,
+        keys: tuple[Array, ...],
+        values: tuple[Array, ...],
+        slots: Array,
+        positions: Array,
+        epsilon: float,
+        together: bool,
+        looking_together: bool,
+    ) -> None:
+        if key < 0:
+            return
+        qkv, out, gate_up, down = matrices
+        n_rows, d_model = x.shape
+        d_ff = 32 * down[0].shape[2]
+        z, wide_z = np.empty(d_model, np.float32), np.empty(d_ff, np.float32)
+        x8, wide8 = np.empty((n_rows, d_model), np.int8), np.empty((n_rows, d_ff), np.int8)
+        steps = np.empty((n_rows, d_model // 32), np.float32)
+        sums = np.empty((n_rows, d_model // 32), np.int32)
+        wide_steps = np.empty((n_rows, d_ff // 32), np.float32)
+        wide_sums = np.empty((n_rows, d_ff // 32), np.int32)
+        heads = np.empty((n_rows, 16 * qkv[0].shape[1]), np.float32)
+        y = np.empty((n_rows, 16 * out[0].shape[1]), np.float32)
+        wide = np.empty((n_rows, 16 * gate_up[0].shape[1]), np.float32)
+        mixed = np.empty((n_rows, d_model), np.float32)
+        for i in range(norms.shape[0]):
+            _norm(x, norms[i, 0], epsilon, z, x8, steps, sums)
+            _product(qkv, i, x8, steps, sums, heads, together)
+            _turn_and_keep(heads, cos, sin, keys[i], values[i], slots, positions)
+            if looking_together:
+                _mix_together(heads, keys[i], values[i], slots, positions, mixed)
+            else:
+                _mix(heads, keys[i], values[i], slots, positions, mixed)
+            to_grouped_bytes(mixed, x8, steps, sums)
+            _product(out, i, x8, steps, sums, y, together)
+            _add(x, y)
+            _norm(x, norms[i, 1], epsilon, z, x8, steps, sums)
+            _product(gate_up, i, x8, steps, sums, wide, together)
+            _gate(wide, wide_z, wide8, wide_steps, wide_sums)
+            _product(down, i, wide8, wide_steps, wide_sums, y, together)
+            _add(x, y)
+
+    return step
+
+
+step = _made(_sum_of_sources())

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,15 +37,15 @@ class HalfTiles:
     def __init__(self, values: Tensor, scales: Tensor) -> None:
         self.shape = values.shape
         self.tiles = t.tiles_of_halves(values).numpy()
-        self.scales = _shorts(t.beside(scales.transpose(0, 1)))  # (n_tiles, G, 2, 16)
+        beside = t.beside(scales.to(torch.bfloat16).transpose(0, 1))  # (n_tiles, G, 2, 16)
+        self.scales = beside.view(torch.int16).numpy().view("uint16")
 
     def product(self, x: Tensor) -> Tensor:
         """(T, d_in) float32 -> (T, d_out)."""
         from hornbook.quantization import tiles_compiled as compiled
 
-        together = several() or len(x) > 1
-        multiply = compiled.product_of_4_together if together else compiled.product_of_4
-        return _multiplied(multiply, self.tiles, self.scales, x)[:, : self.shape[0]]
+        multiply = compiled.product_of_4_together if several() else compiled.product_of_4
+        return _multiplied(multiply, self.tiles, self.scales, x, self.shape)
 
     def values(self) -> Tensor:
         return t.halves_of_tiles(torch.from_numpy(self.tiles), self.shape[0])
@@ -61,15 +62,14 @@ class ByteTiles:
     def __init__(self, values: Tensor, scales: Tensor) -> None:
         self.shape = values.shape
         self.tiles = t.tiles_of_bytes(values).numpy()
-        self._beside = t.beside(scales).flatten().numpy()
+        self._beside = t.beside(scales.float()).flatten().numpy()
 
     def product(self, x: Tensor) -> Tensor:
         """(T, d_in) float32 -> (T, d_out)."""
         from hornbook.quantization import tiles_compiled as compiled
 
-        together = several() or len(x) > 1
-        multiply = compiled.product_of_8_together if together else compiled.product_of_8
-        return _multiplied(multiply, self.tiles, self._beside, x)[:, : self.shape[0]]
+        multiply = compiled.product_of_8_together if several() else compiled.product_of_8
+        return _multiplied(multiply, self.tiles, self._beside, x, self.shape)
 
     def rows(self, indices: Tensor) -> Tensor:
         """Some rows as float32: (...) -> (..., d_in)."""
@@ -91,18 +91,20 @@ def several() -> bool:
     return torch.get_num_threads() > 1 and is_parallel()
 
 
-def _multiplied(multiply: Any, tiles: Any, scales: Any, x: Tensor) -> Tensor:
+def _multiplied(
+    multiply: Any, tiles: Any, scales: Any, x: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    """What is compiled gets addresses, and looks at no size: they are looked at here."""
     from hornbook.quantization import tiles_compiled as compiled
 
-    n_groups = x.shape[1] // t.INPUTS
-    x8 = torch.empty(x.shape, dtype=torch.int8).numpy()
-    steps = torch.empty(len(x), n_groups).numpy()
-    sums = torch.empty(len(x), n_groups, dtype=torch.int32).numpy()
-    out = torch.empty(len(x), t.OUTPUTS * len(tiles))
-    compiled.to_grouped_bytes(x.float().contiguous().numpy(), x8, steps, sums)
-    multiply(tiles, scales, x8, steps, sums, out.numpy())
-    return out
-
-
-def _shorts(scales: Tensor) -> Any:
-    return scales.view(torch.int16).numpy().view("uint16")
+    d_out, d_in = shape
+    if x.ndim != 2 or x.shape[1] != d_in:
+        raise ValueError(f"inputs {tuple(x.shape)} for a matrix of {d_in} inputs")
+    n_groups = d_in // t.INPUTS
+    x8 = np.empty((len(x), d_in), np.int8)
+    steps = np.empty((len(x), n_groups), np.float32)
+    sums = np.empty((len(x), n_groups), np.int32)
+    out = np.empty((len(x), t.OUTPUTS * len(tiles)), np.float32)
+    compiled.to_grouped_bytes(x.detach().float().contiguous().numpy(), x8, steps, sums)
+    multiply(tiles, scales, x8, steps, sums, out)
+    return torch.from_numpy(out)[:, :d_out]

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import float32, int32, njit, prange, types
+from numba.core import codegen, config
 from numba.extending import intrinsic
 
 _one: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
@@ -27,8 +28,13 @@ _INTS, _FLOATS, _SHORTS = (ir.VectorType(kind, 16) for kind in (_I32, _F32, _I16
 
 
 def knows_this_processor() -> bool:
-    """Whether the processor has the instruction."""
-    return bool(binding.get_host_cpu_features().get("avx512vnni"))
+    """Whether numba compiles for a processor that has the instruction: this one, unless NUMBA_CPU_*
+    or NUMBA_ENABLE_AVX say otherwise."""
+    features = getattr(config, "CPU_FEATURES", None)
+    if features is None:
+        named = getattr(config, "CPU_NAME", None)
+        features = "" if named else codegen.get_host_cpu_features()
+    return "+avx512vnni" in features.split(",")
 
 
 class _Tile:

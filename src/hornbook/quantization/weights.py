@@ -86,6 +86,11 @@ class TiledMatrix(ByteMatrix):
         if self._tiles is not None:
             destination[f"{prefix}values"] = self._tiles.values()
 
+    def _load_from_state_dict(self, *given: Any) -> None:
+        if self._tiles is not None:
+            self.values, self._tiles = self._tiles.values(), None
+        super()._load_from_state_dict(*given)
+
 
 class TiledEmbedding(nn.Module):
     """`ByteEmbedding` where the machine multiplies tiles: the head's inputs take a byte each."""
@@ -242,7 +247,7 @@ def _parts(model: nn.Module, bits: int, group: int, *, blank: bool = False) -> d
             weight = of(part.weight)
             if turn is not None:
                 parts[name] = TurnedEmbedding(weight, turn)
-            elif bits == 4 and tiled.fits(weight.shape[1]):
+            elif bits == 4 and not weight.is_cuda and tiled.fits(weight.shape[1]):
                 parts[name] = TiledEmbedding(weight)
             else:
                 parts[name] = ByteEmbedding(weight)
