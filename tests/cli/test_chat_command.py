@@ -150,6 +150,14 @@ def read_until(fd: int, words: str, seconds: float = 150) -> str:
     return seen
 
 
+def prompt_after(said: str, words: str, fd: int) -> None:
+    """Wait for the prompt behind those words, which may have come in one piece with them; and a
+    moment more, as readline hears nothing between its prompt and its first look at the keyboard."""
+    if "> " not in said.partition(words)[2]:
+        read_until(fd, "> ")
+    time.sleep(0.5)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_the_program(tmp_path):
     folder = saved(tmp_path / "model", 20_000)
@@ -166,13 +174,11 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_the_program(tmp_path):
             said = read_until(ours, "hi\r\n").partition("hi\r\n")[2]
             assert said or os.read(ours, 4096)  # it writes
             process.send_signal(signal.SIGINT)
-            said = read_until(ours, "stopped")
-            if "> " not in said.partition("stopped")[2]:  # both may have come in one piece
-                read_until(ours, "> ")
+            prompt_after(read_until(ours, "stopped"), "stopped", ours)
             process.send_signal(signal.SIGINT)
-            read_until(ours, "Ctrl-D ends")
+            prompt_after(read_until(ours, "Ctrl-D ends"), "Ctrl-D ends", ours)
             os.write(ours, b"/stats\n")
-            read_until(ours, "tokens/s")
+            prompt_after(read_until(ours, "tokens/s"), "tokens/s", ours)
             os.write(ours, b"\x04")
             assert process.wait(60) == 0
         finally:
