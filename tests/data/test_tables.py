@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hornbook.data.rows import read_rows
 from hornbook.data.tables import MISSING_LABELS, MISSING_TEXTS, load_table
 from hornbook.errors import DataError, UnknownNameError
 
@@ -59,6 +60,20 @@ FORMS = {
     "windows.csv": CSV.replace("\n", "\r\n"),
     "blank-lines.csv": CSV.replace("\n", "\n\n"),
 }
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List"])
+def test_class_numbers_in_lists_of_parquet_have_names_too(tmp_path, kind):
+    feature = {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": kind}
+    about = {
+        "info": {"features": {"ner_tags": feature, "tokens": {"feature": {"dtype": "string"}}}}
+    }
+    table = pa.table({"tokens": [["Al", "sat"]], "ner_tags": [[1, 0]]})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(about)}), path
+    )
+    assert read_rows(path).rows == [{"tokens": ["Al", "sat"], "ner_tags": ["B-PER", "O"]}]
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -257,7 +257,11 @@ def _read_parquet(path: Path) -> Table:
     about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})
     for column, feature in features.items():
-        if isinstance(feature, dict) and (names := feature.get("names")):
+        if not isinstance(feature, dict):
+            continue
+        # Of lists, such as tags, the names stand one deeper.
+        inner = feature.get("feature")
+        if names := feature.get("names") or (isinstance(inner, dict) and inner.get("names")):
             for row in rows:
                 row[column] = class_name(row[column], names)
     places = [f"row {i}" for i in range(1, len(rows) + 1)]
