@@ -47,7 +47,7 @@ class ItemBatches:
         self.epoch = self.number = 0  # of the batch that comes next
         self.n_tokens = 0  # of the batch given last, over all processes
         self._fingerprint = sha256(repr(self.lengths).encode()).hexdigest()[:16]
-        self._batches = self._of_epoch(0)
+        self._batches = self._of_epoch(0, n_parts * world_size)
 
     @property
     def n_batches(self) -> int:
@@ -60,7 +60,7 @@ class ItemBatches:
     def __next__(self) -> list[list[int]]:
         if self.number == len(self._batches):
             self.epoch, self.number = self.epoch + 1, 0
-            self._batches = self._of_epoch(self.epoch)
+            self._batches = self._of_epoch(self.epoch, self.n_parts * self.world_size)
         batch = self._batches[self.number]
         self.number += 1
         self.n_tokens = sum(self.lengths[i] for i in batch)
@@ -77,33 +77,47 @@ class ItemBatches:
             "items_per_batch": self.items_per_batch,
             "n_items": len(self.lengths),
             "fingerprint": self._fingerprint,
+            "n_parts_of_all": self.n_parts * self.world_size,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state()` was taken, exactly.
 
-        Raises CheckpointError where the data or the settings are others than they were then.
+        Another number of parts is taken where it leaves the epoch's batches as they are. Raises
+        CheckpointError where the data or the settings are others than they were then.
         """
-        mine = {k: v for k, v in self.state().items() if k not in ("epoch", "number")}
+        may_differ = ("epoch", "number", "n_parts_of_all")
+        mine = {k: v for k, v in self.state().items() if k not in may_differ}
         if others := [k for k, v in mine.items() if state.get(k) != v]:
             lines = [f"{k} was {state.get(k)!r}, is {mine[k]!r}" for k in others]
             raise CheckpointError(
                 f"the examples can't be read on from where they were left: {'; '.join(lines)}",
                 hint="Resume with the same data and settings, or start a new run.",
             )
-        self.epoch, self.number = int(state["epoch"]), int(state["number"])
-        self._batches = self._of_epoch(self.epoch)
+        epoch, number = int(state["epoch"]), int(state["number"])
+        n_parts = self.n_parts * self.world_size
+        n_before = int(state.get("n_parts_of_all", n_parts))  # older states do not say
+        batches = self._of_epoch(epoch, n_parts)
+        if batches != self._of_epoch(epoch, n_before) or number > len(batches):
+            said = state.get("n_parts_of_all", "another number of")
+            raise CheckpointError(
+                f"the examples were read in {said} parts a batch and are now in {n_parts}, which "
+                "makes other batches",
+                hint="Resume with as many micro-batches and processes as before.",
+            )
+        self.epoch, self.number, self._batches = epoch, number, batches
 
-    def _of_epoch(self, epoch: int) -> list[list[int]]:
+    def _of_epoch(self, epoch: int, n_parts: int) -> list[list[int]]:
+        """The epoch's batches, each of n_parts items at least."""
         rng = random.Random(f"{self.seed} {epoch}")
         found: list[list[int]] = []
         short: list[int] = []
         for batch in self._shuffled(rng):
             short += batch
-            if len(short) >= self.n_parts * self.world_size:
+            if len(short) >= n_parts:
                 found.append(short)
                 short = []
-        if short:
+        if short and found:
             found[-1] = found[-1] + short
         return found
 
