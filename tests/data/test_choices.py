@@ -28,6 +28,23 @@ def test_the_answer_is_a_number_a_letter_or_the_option(answer, number, tmp_path)
     assert question == Question("The cat", ("sat down", "flew off"), number, "line 1")
 
 
+def test_an_option_that_is_missing_is_not_the_text_none(tmp_path):
+    row = {"question": "The cat", "A": "sat down", "B": "flew off", "C": None, "answer": "A"}
+    with pytest.raises(DataError, match="line 1: option C is missing"):
+        train_of(tmp_path, row)
+
+
+def test_a_file_is_a_test_by_a_whole_word_of_its_name(tmp_path):
+    row = json.dumps(ROW) + "\n"
+    (tmp_path / "test_eval.jsonl").write_text(row)
+    found = open_questions(str(tmp_path / "test_eval.jsonl"), {}, seed=0)
+    assert (len(found.train), len(found.test)) == (0, 1)
+    rows = "".join(json.dumps(ROW | {"context": f"The cat {i}"}) + "\n" for i in range(10))
+    (tmp_path / "latest.jsonl").write_text(rows)
+    found = open_questions(str(tmp_path / "latest.jsonl"), {}, seed=0)
+    assert (len(found.train), len(found.validation), len(found.test)) == (8, 1, 1)
+
+
 def test_an_options_own_text_goes_first(tmp_path):
     (question,) = train_of(tmp_path, ROW | {"options": ["2", "1", "0"], "answer": "0"})
     assert question.answer == 2

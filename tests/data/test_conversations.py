@@ -18,6 +18,25 @@ def file_of(rows, path):
     return path
 
 
+def test_a_split_that_is_not_known_is_said(tmp_path):
+    rows = [{"messages": HI, "split": s} for s in ("train", "test", "holdout")]
+    path = file_of(rows, tmp_path / "a.jsonl")
+    found = read_dialogues(path)
+    assert found.splits is None
+    assert any("line 3: the split 'holdout' in column 'split'" in note for note in found.notes)
+    with pytest.raises(DataError, match="line 3: the split 'holdout'"):
+        read_dialogues(path, {"split": "split"})
+    whole = read_dialogues(file_of(rows[:2], tmp_path / "b.jsonl"))
+    assert whole.splits == ["train", "test"] and not whole.notes
+    assert not read_dialogues(file_of([{"messages": HI}], tmp_path / "c.jsonl")).notes
+
+
+def test_a_role_that_is_a_list_is_named_with_its_row(tmp_path):
+    wrong = {"messages": [{"role": ["user"], "content": "hi"}, HI[1]]}
+    (problem,) = read_dialogues(file_of([{"messages": HI}, wrong], tmp_path / "a.jsonl")).problems
+    assert problem.code == "roles" and "line 2" in problem.place
+
+
 @pytest.mark.parametrize(
     ("row", "form"),
     [

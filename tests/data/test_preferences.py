@@ -31,6 +31,15 @@ def pairs_of(tmp_path, *rows, columns=None):
     return found.train, found.notes
 
 
+def test_an_input_that_is_a_number_is_text_and_a_list_is_left_out(tmp_path):
+    row = {"instruction": "Double this.", "input": 21, "chosen": "42", "rejected": "2121"}
+    other = row | {"input": [21]}
+    names = {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}
+    train, notes = pairs_of(tmp_path, row, other, columns=names)
+    assert [text_of(pair.prompt) for pair in train] == ["Double this.\n21"]
+    assert any("line 2: the input is no text but list" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("row", "prompt"),
     [

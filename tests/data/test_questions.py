@@ -37,6 +37,50 @@ def squad(n_articles=12, **more):
     }
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_article_is_for_training(seed, tmp_path):
+    rows = [
+        {"question": "Where?", "context": "In Rome.", "answers": "Rome", "title": f"article {a}"}
+        for a, n in enumerate((990, 10, 1))
+        for _ in range(n)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = open_questions(tmp_path / "a.jsonl", {}, seed=seed)
+    assert len(found.train) == 990
+    assert sorted((len(found.validation), len(found.test))) == [1, 10]
+
+
+@pytest.mark.parametrize(
+    ("paragraphs", "place"),
+    [
+        (["Rome is old."], r"data\[0\]: no list of objects"),
+        ("Rome is old.", r"data\[0\]: no list of objects"),
+        ([{"context": CONTEXT, "qas": ["Where?"]}], r"data\[0\].paragraphs\[0\]: no list"),
+        ([{"context": None, "qas": [{"question": "?", "answers": []}]}], r"qas\[0\]: not a quest"),
+        (
+            [{"context": CONTEXT, "qas": [
+                {"question": "?", "answers": [{"text": None, "answer_start": 0}]}
+            ]}],
+            r"qas\[0\]: not a quest",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_paragraph_or_question_is_named(paragraphs, place, tmp_path):
+    content = {"data": [{"title": "city", "paragraphs": paragraphs}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=place):
+        read_questions(tmp_path / "a.json", {}, [])
+
+
+@pytest.mark.parametrize("part", ["question", "context"])
+def test_a_missing_text_is_not_the_text_none(part, tmp_path):
+    row = {"question": "Where?", "context": CONTEXT, "answers": "Rome"}
+    lines = json.dumps(row) + "\n" + json.dumps(row | {part: None}) + "\n"
+    (tmp_path / "a.jsonl").write_text(lines)
+    with pytest.raises(DataError, match=f"line 2: the {part} is no text but None"):
+        read_questions(tmp_path / "a.jsonl", {}, [])
+
+
 def test_squad_is_divided_by_article(tmp_path):
     path = tmp_path / "squad.json"
     path.write_text(json.dumps(squad()))

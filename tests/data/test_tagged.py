@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hornbook.data import bio
-from hornbook.data.roles import files_by_role, hold_out
+from hornbook.data.roles import files_by_role, hold_out, role_of
 from hornbook.data.tagged import from_spans, open_tagged, placed, read_tagged
 from hornbook.errors import DataError, UnknownNameError
 
@@ -149,8 +149,39 @@ def test_a_folder_is_read_by_its_names_and_a_file_divided(tmp_path):
     assert sum(map(len, parts)) == 50 and all(parts)  # equal sentences lie on one side
     assert len(data.notes) == 2
     (tmp_path / "x.train.conll").unlink()
-    with pytest.raises(DataError, match="no file whose name holds 'train'"):
+    with pytest.raises(DataError, match="no file whose name has the word 'train'"):
         files_by_role(tmp_path)
+
+
+def test_the_tags_column_is_that_of_the_training_file(tmp_path):
+    (tmp_path / "train.txt").write_text("Al NNP B-PER\nsat VBD O\n")
+    (tmp_path / "dev.txt").write_text("He B-x O\nsat I-x O\n")
+    data = open_tagged(tmp_path, {}, seed=0)
+    assert data.validation[0].tags == ("O", "O")
+
+
+def test_a_line_with_a_tab_is_a_word(tmp_path):
+    found = read(tmp_path, "a.conll", "# a comment\n#a=b\tO\nRome\tB-loc\n")
+    assert [e.words for e in found] == [("#a=b", "Rome")]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"spans": []}, "line 2: 'text' is no text but None"),
+        ({"text": None, "spans": []}, "line 2: 'text' is no text but None"),
+        ({"text": "Al", "spans": 3}, "line 2: no list of marked spans but 3"),
+    ],
+)
+def test_a_row_without_a_text_or_with_no_spans_is_named(row, says, tmp_path):
+    rows = [{"text": "Al sat.", "spans": [[0, 2, "person"]]}, row]
+    with pytest.raises(DataError, match=says):
+        read(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_word_that_is_missing_is_not_the_text_none(tmp_path):
+    with pytest.raises(DataError, match="line 1: word 2 is missing"):
+        read(tmp_path, "a.jsonl", '{"tokens": ["Al", null], "tags": ["B-x", "O"]}\n')
 
 
 def test_held_out_groups_are_whole_and_about_the_share():
@@ -161,6 +192,33 @@ def test_held_out_groups_are_whole_and_about_the_share():
     assert out == hold_out(groups, 0.1, seed=1) != hold_out(groups, 0.1, seed=2)
     with pytest.raises(DataError, match="belong together"):
         hold_out(["a", "a"], 0.5, seed=0)
+
+
+def test_a_group_larger_than_the_share_is_held_out_only_where_there_is_no_other():
+    for seed in range(8):
+        out = hold_out(["a"] * 990 + ["b"] * 10 + ["c"], 0.1, seed)
+        assert 0 < sum(out) <= 11
+        assert sum(hold_out(["a"] * 60 + ["b"] * 40, 0.1, seed)) == 40
+        assert sum(hold_out(["a", "b", "c"], 0.9, seed, n_left=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("train-v1.1.json", "train"),
+        ("en_ewt-ud-dev.conllu", "validation"),
+        ("eng.testa", "validation"),
+        ("eval.jsonl", "validation"),
+        ("test_eval.jsonl", "test"),
+        ("semeval-test.tsv", "test"),
+        ("wnut17test.conll", "test"),
+        ("latest.jsonl", None),
+        ("devices.csv", None),
+        ("strained.txt", None),
+    ],
+)
+def test_a_file_is_for_what_a_whole_word_of_its_name_says(name, role):
+    assert role_of(name) == role
 
 
 def test_public_data_are_read_whole(data_folder):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hornbook.data.roles import files_by_role, hold_out
+from hornbook.data.roles import files_by_role, hold_out, role_of
 from hornbook.data.rows import Table, read_rows
 from hornbook.errors import DataError, UnknownNameError, nearest
 
@@ -56,15 +56,16 @@ class _BadRow(Exception):
 def open_questions(data: str, columns: Mapping[str, str], *, seed: int) -> Questions:
     """Read and divide. columns: what a person named, by NAMES.
 
-    A folder is divided as its files' names say; a file whose name holds "test" is test, to judge
-    models by; of another a tenth each is drawn for validation and test, equal contexts on one side.
+    A folder is divided as its files' names say; a file whose name has the word "test" is test, to
+    judge models by; of another a tenth each is drawn for validation and test, equal contexts on one
+    side.
     Raises DataError that names the rows that are wrong.
     """
     notes: list[str] = []
     parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
     path = Path(data).expanduser()
     roles = files_by_role(path)
-    if path.is_file() and "test" in path.name.lower():
+    if path.is_file() and role_of(path.name) == "test":
         roles = {"test": path}
     for role, file in roles.items():
         table = read_rows(file)
@@ -72,7 +73,9 @@ def open_questions(data: str, columns: Mapping[str, str], *, seed: int) -> Quest
         parts[role] = _questions(table, columns)
     for role, share in (("test", 0.1), ("validation", 1 / 9)):
         if not parts[role] and parts["train"]:
-            out = hold_out([q.context.strip().casefold() for q in parts["train"]], share, seed)
+            contexts = [q.context.strip().casefold() for q in parts["train"]]
+            n_left = 1 if role == "validation" or parts["validation"] else 2
+            out = hold_out(contexts, share, seed, n_left=n_left)
             parts[role] = [q for q, held in zip(parts["train"], out) if held]
             parts["train"] = [q for q, held in zip(parts["train"], out) if not held]
             notes.append(f"{len(parts[role]):,} questions were set aside for {role} (seed {seed}).")
@@ -130,6 +133,8 @@ def _question(row: Mapping[str, Any], columns: Mapping[str, list[str]], place: s
     if not isinstance(context, str) or not context.strip():
         raise _BadRow("the context is empty")
     cells = [row.get(column) for column in columns["options"]]
+    if len(cells) > 1 and None in cells:
+        raise _BadRow(f"option {columns['options'][cells.index(None)]} is missing")
     options = tuple(_listed(cells[0]) if len(cells) == 1 else map(str, cells))
     if len(options) < 2:
         raise _BadRow(f"there are {len(options)} options")

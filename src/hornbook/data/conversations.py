@@ -118,7 +118,8 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> Dial
     """Read a file of conversations, whatever the form.
 
     columns: where a file calls its columns otherwise, e.g. {"prompt": "q", "completion": "a"}; the
-    names are those in `COLUMNS`. Raises DataError where no row is a conversation, or no form fits.
+    names are those in `COLUMNS`. Raises DataError where no row is a conversation, no form fits, or
+    the column named as "split" says something else than the name of a part.
     """
     table = read_rows(path)
     named = dict(columns or {})
@@ -131,6 +132,7 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> Dial
             f"{table.name} has no column '{missing[0]}'", hint=nearest(missing[0], table.columns)
         )
     convert, form = _form(table, named)
+    split = named.get("split", "split")
     dialogues, problems, splits = [], [], []
     n_cut = 0
     for row, place in zip(table.rows, table.places, strict=True):
@@ -143,7 +145,7 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> Dial
             problems.append(Problem(where, *wrong.args))
             continue
         n_cut += len(kept) < len(messages)
-        splits.append(str(row.get(named.get("split", "split")) or ""))
+        splits.append(str(row.get(split) or ""))
     if not dialogues:
         raise DataError(
             f"{table.name}: none of its {len(table.rows):,} rows is a conversation to learn from; "
@@ -157,14 +159,21 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> Dial
             f"In {n_cut:,} conversations, what comes after the last answer was left out: nobody "
             "answers it."
         )
-    known = all(split in SPLITS for split in splits)
+    unknown = [(d.place, s) for d, s in zip(dialogues, splits, strict=True) if s not in SPLITS]
+    if unknown and any(splits):
+        place, value = unknown[0]
+        said = f"{place}: the split '{value}' in column '{split}' is not known"
+        known = f"Known: {', '.join(SPLITS)}."
+        if "split" in named:
+            raise DataError(said, hint=known)
+        notes.append(f"{said}: the column is not used ({len(unknown):,} such row(s)). {known}")
     return Dialogues(
         table.name,
         form,
         dialogues,
         problems,
         notes,
-        [SPLITS[split] for split in splits] if known else None,
+        None if unknown else [SPLITS[value] for value in splits],
     )
 
 
@@ -252,7 +261,7 @@ def as_message(given: Any) -> Message:
     if not isinstance(given, Mapping):
         raise Wrong("form", f"a message is no object but {type(given).__name__}")
     role = given.get("role", given.get("from"))
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise Wrong("roles", f"a message's role is {role!r}; {nearest(str(role), _ROLES)}")
     content = given.get("content", given.get("value"))
     if isinstance(content, list):

@@ -48,7 +48,7 @@ def _divided(
     notes += [note for one in found for note in one.notes]
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        train, test = _set_aside(train, TEST_SHARE, seed)
+        train, test = _set_aside(train, TEST_SHARE, seed, n_left=2)
         notes.append(f"{len(test):,} conversations were set aside as the test (seed {seed}).")
     if validation is None:
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(train))
@@ -59,10 +59,11 @@ def _divided(
 
 
 def _set_aside(
-    dialogues: Sequence[Dialogue], share: float, seed: int
+    dialogues: Sequence[Dialogue], share: float, seed: int, *, n_left: int = 1
 ) -> tuple[list[Dialogue], list[Dialogue]]:
     """Those that stay and those that are set aside, the same first question on one side."""
     first = (next(m["content"] for m in d.messages if m["role"] == "user") for d in dialogues)
-    out = hold_out([" ".join(text.lower().split()) for text in first], share, seed)
+    groups = [" ".join(text.lower().split()) for text in first]
+    out = hold_out(groups, share, seed, n_left=n_left)
     both = list(zip(dialogues, out, strict=True))
     return [d for d, o in both if not o], [d for d, o in both if o]

@@ -104,7 +104,8 @@ def _open(
         parts[role] = read(table, _columns(table, columns), notes)
     for role, share in (("test", 0.1), ("validation", 1 / 9)):
         if not parts[role]:
-            parts["train"], parts[role] = _divided(parts["train"], share, seed)
+            n_left = 2 if role == "test" and not parts["validation"] else 1
+            parts["train"], parts[role] = _divided(parts["train"], share, seed, n_left)
             notes.append(
                 f"{len(parts[role]):,} rows were set aside for {role}, equal prompts on one side "
                 f"(seed {seed})."
@@ -112,11 +113,11 @@ def _open(
     return Divided(parts["train"], parts["validation"], parts["test"], notes)
 
 
-def _divided(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def _divided(rows: list[Row], share: float, seed: int, n_left: int) -> tuple[list[Row], list[Row]]:
     """Those kept, and those held out; rows with (nearly) the same prompt stay together."""
     prompts = [text_of(row.prompt) for row in rows]
     group: Sequence[Hashable] = groups(len(rows), find_duplicates(prompts)).tolist()
-    out = hold_out(group, share, seed)
+    out = hold_out(group, share, seed, n_left=n_left)
     kept = [row for row, held in zip(rows, out) if not held]
     return kept, [row for row, held in zip(rows, out) if held]
 
@@ -254,6 +255,10 @@ def _prompt(row: Mapping[str, Any], columns: Mapping[str, str], before: Messages
     if columns["prompt"].casefold() != "instruction":
         return value
     given = row.get(columns["input"]) if "input" in columns else None
+    if isinstance(given, int | float):
+        given = str(given)
+    if given is not None and not isinstance(given, str):
+        raise Wrong("form", f"the input is no text but {type(given).__name__}")
     return ({"role": "user", "content": joined(value, given)},)
 
 

@@ -146,12 +146,13 @@ def _squad(path: Path, articles: list[dict[str, Any]]) -> list[Question]:
     questions = []
     for a, article in enumerate(articles):
         title = str(article.get("title") or f"article {a + 1}")
-        for p, paragraph in enumerate(article["paragraphs"]):
-            for q, asked in enumerate(paragraph.get("qas", ())):
-                place = f"{path}, data[{a}].paragraphs[{p}].qas[{q}]"
+        for p, paragraph in enumerate(_objects(article["paragraphs"], f"{path}, data[{a}]")):
+            where = f"{path}, data[{a}].paragraphs[{p}]"
+            for q, asked in enumerate(_objects(paragraph.get("qas", []), where)):
+                place = f"{where}.qas[{q}]"
                 try:
                     answers = () if asked.get("is_impossible") else _answers(asked["answers"])
-                    context, question = paragraph["context"], asked["question"]
+                    context, question = _text(paragraph["context"]), _text(asked["question"])
                 except (KeyError, TypeError, ValueError) as error:
                     raise DataError(
                         f"{place}: not a question: {error!r}",
@@ -163,6 +164,23 @@ def _squad(path: Path, articles: list[dict[str, Any]]) -> list[Question]:
     return questions
 
 
+def _objects(value: Any, place: str) -> list[dict[str, Any]]:
+    """The value, if it is a list of objects. Raises DataError naming the place."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise DataError(
+            f"{place}: no list of objects but {str(value)[:80]}",
+            hint='{"data": [{"title": …, "paragraphs": [{"context": …, "qas": [{…}]}]}]}',
+        )
+    return value
+
+
+def _text(value: Any) -> str:
+    """The value, if it is text or a number. Raises TypeError."""
+    if value is None or not isinstance(value, str | int | float):
+        raise TypeError(f"{str(value)[:40]} is no text")
+    return str(value)
+
+
 def _answers(value: Any) -> tuple[Answer, ...]:
     """Answers as SQuAD lists them, or as two lists; equal ones once."""
     if isinstance(value, dict):
@@ -170,7 +188,7 @@ def _answers(value: Any) -> tuple[Answer, ...]:
             {"text": text, "answer_start": start}
             for text, start in zip(value["text"], value["answer_start"], strict=True)
         ]
-    return tuple(dict.fromkeys(Answer(str(a["text"]), int(a["answer_start"])) for a in value))
+    return tuple(dict.fromkeys(Answer(_text(a["text"]), int(a["answer_start"])) for a in value))
 
 
 def _of_table(table: Table, columns: Mapping[str, str]) -> list[Question]:
@@ -191,6 +209,12 @@ def _of_table(table: Table, columns: Mapping[str, str]) -> list[Question]:
     questions = []
     for row, place in zip(table.rows, table.places, strict=True):
         held = {part: row.get(column) if column else None for part, column in named.items()}
+        for part in ("question", "context"):
+            if not isinstance(held[part], str | int | float):
+                raise DataError(
+                    f"{table.name}, {place}: the {part} is no text but {str(held[part])[:40]}",
+                    hint="Fill it in, or take the row out.",
+                )
         try:
             answers = _row_answers(held["answers"], held["start"], str(held["context"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -219,7 +243,8 @@ def _row_answers(value: Any, start: Any, context: str) -> tuple[Answer, ...]:
 def _divided(
     questions: list[Question], seed: int, part: str, notes: list[str]
 ) -> tuple[list[Question], list[Question]]:
-    out = hold_out([q.article for q in questions], HELD_OUT, seed)
+    n_left = 2 if part == "test" else 1  # validation is drawn from the rest
+    out = hold_out([q.article for q in questions], HELD_OUT, seed, n_left=n_left)
     kept = [q for q, is_out in zip(questions, out, strict=True) if not is_out]
     held = [q for q, is_out in zip(questions, out, strict=True) if is_out]
     n_articles = len({q.article for q in held})

@@ -27,7 +27,7 @@ TEXT_NAMES = ("text", "sentence", "content")
 SPAN_NAMES = ("spans", "entities", "label", "labels")
 _TYPE_NAMES = ("label", "type", "entity_group", "entity", "tag", "class")
 _DOCSTART = "-DOCSTART-"
-_COMMENT = re.compile(r"#\s*[\w.:-]+\s*=|#[^\t]*$")
+_COMMENT = re.compile(r"# [\w.:-]+ = |#[^\t]*$")
 _TEXT_OF = re.compile(r"#\s*text\s*=\s?(.*)")
 _ID_OF = re.compile(r"#\s*sent_id\s*=\s*(\S+)")
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -97,7 +97,13 @@ def open_tagged(path: str | Path, columns: Mapping[str, str], *, seed: int) -> T
         raise UnknownNameError(f"tagged texts have no '{other[0]}'", hint=nearest(other[0], known))
     roles = files_by_role(Path(path).expanduser())
     notes: list[str] = []
-    parts = {role: read_tagged(file, columns, notes) for role, file in roles.items()}
+    # The column that the tags stand in is chosen once: all parts have the same columns.
+    train, column = _read(roles["train"], columns, notes)
+    parts = {"train": train} | {
+        role: _read(file, columns, notes, column)[0]
+        for role, file in roles.items()
+        if role != "train"
+    }
     kind = kind_of(
         (tag, f"{roles[role].name}, {example.id}, word {i}")
         for role, examples in parts.items()
@@ -116,6 +122,16 @@ def open_tagged(path: str | Path, columns: Mapping[str, str], *, seed: int) -> T
 
 def read_tagged(path: Path, columns: Mapping[str, str], notes: list[str]) -> list[TaggedText]:
     """All tagged texts of one file, as they are written. Raises DataError naming the place."""
+    return _read(path, columns, notes)[0]
+
+
+def _read(
+    path: Path, columns: Mapping[str, str], notes: list[str], column: str | None = None
+) -> tuple[list[TaggedText], str | None]:
+    """The texts, and of a file in columns the tags' column, a number from 1.
+
+    column: the same of another part, taken where nobody named one.
+    """
     if path.suffix.lower() in (".parquet", ".pq") or (
         TEXT_FORMS.get(path.suffix.lower()) in ("jsonl", "json")
     ):
@@ -125,13 +141,13 @@ def read_tagged(path: Path, columns: Mapping[str, str], notes: list[str]) -> lis
     else:
         text, read_as = decode(path.read_bytes(), str(path))
         notes += read_as
-        examples = _of_columns(path, text, columns.get("tags"))
+        examples, column = _of_columns(path, text, columns.get("tags", column))
     if not examples:
         raise DataError(f"{path} holds no tagged texts", hint="A word and its tag a line, or JSON.")
-    return examples
+    return examples, column
 
 
-def _of_columns(path: Path, text: str, wanted: str | None) -> list[TaggedText]:
+def _of_columns(path: Path, text: str, wanted: str | None) -> tuple[list[TaggedText], str | None]:
     """CoNLL's form: a word a line in columns, a line of nothing after each sentence."""
     tabs = "\t" in text.replace("\n\t", "\n")  # WNUT's empty lines hold one
     sentences: list[_Sentence] = [_Sentence()]
@@ -162,12 +178,13 @@ def _of_columns(path: Path, text: str, wanted: str | None) -> list[TaggedText]:
             del sentences[-2]
     sentences = [sentence for sentence in sentences if sentence.rows]
     if not sentences:
-        return []
+        return [], wanted
     word, tag = _which(path, [sentence.rows for sentence in sentences], wanted)
-    return [
+    examples = [
         placed([row[word] for row in s.rows], [row[tag] for row in s.rows], s.text, s.id)
         for s in sentences
     ]
+    return examples, str(tag + 1)
 
 
 @dataclass
@@ -178,7 +195,7 @@ class _Sentence:
 
 
 def _is_comment(line: str, tabs: bool) -> bool:
-    """A word may begin with #, or be it: of tabs a comment has none, else it gives a value."""
+    """A word may begin with #, or be it: a comment has no tab, or it gives a value."""
     return bool(_COMMENT.match(line)) if tabs else " = " in line
 
 
@@ -227,7 +244,7 @@ def _of_table(table: Table, columns: Mapping[str, str]) -> list[TaggedText]:
         ]
     if text and marked:
         return [
-            from_spans(str(row[text]), _spans(row.get(marked), f"{table.name}, {place}"), place)
+            _of_spans(row, text, marked, f"{table.name}, {place}", place)
             for row, place in zip(table.rows, table.places, strict=True)
         ]
     raise DataError(
@@ -248,6 +265,11 @@ def _of_words(
     named = ["" if tag is None else str(tag) for tag in row[tags]]
     if "" in named:
         raise DataError(f"{place}: word {named.index('') + 1} has no tag", hint="Tag it, or O.")
+    if None in row[words]:
+        raise DataError(
+            f"{place}: word {row[words].index(None) + 1} is missing",
+            hint="Write it, or take it out, and its tag.",
+        )
     try:
         whole = str(row.get(text) or "") if text else ""
         return placed([str(word) for word in row[words]], named, whole, id)
@@ -255,8 +277,22 @@ def _of_words(
         raise DataError(f"{place}: {error.message}", hint=error.hint) from error
 
 
+def _of_spans(row: dict[str, Any], text: str, marked: str, place: str, id: str) -> TaggedText:
+    if not isinstance(row.get(text), str):
+        raise DataError(
+            f"{place}: '{text}' is no text but {str(row.get(text))[:40]}",
+            hint="Fill it in, or take the row out.",
+        )
+    return from_spans(row[text], _spans(row.get(marked), place), id)
+
+
 def _spans(value: Any, place: str) -> list[dict[str, Any]]:
     """Marked spans as start, end, label and perhaps text, from objects or [start, end, label]."""
+    if value is not None and not isinstance(value, list):
+        raise DataError(
+            f"{place}: no list of marked spans but {str(value)[:80]}",
+            hint='[{"start": 3, "end": 7, "label": "location"}]',
+        )
     spans = []
     for span in value or []:
         if isinstance(span, list | tuple) and len(span) == 3:
@@ -335,7 +371,8 @@ def _repaired(parts: dict[str, list[TaggedText]], notes: list[str]) -> dict[str,
 def _divided(
     examples: list[TaggedText], seed: int, part: str, notes: list[str]
 ) -> tuple[list[TaggedText], list[TaggedText]]:
-    out = hold_out([e.text.casefold() for e in examples], HELD_OUT, seed)
+    n_left = 2 if part == "test" else 1  # validation is drawn from the rest
+    out = hold_out([e.text.casefold() for e in examples], HELD_OUT, seed, n_left=n_left)
     kept = [e for e, is_out in zip(examples, out, strict=True) if not is_out]
     held = [e for e, is_out in zip(examples, out, strict=True) if is_out]
     notes.append(
