@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 
 from hornbook.adapters.methods import prepare
 from hornbook.config import settings_from
+from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, TrainingError
 from hornbook.evaluation.likelihood import mean_loss
 from hornbook.nn.losses import LossSum
 from hornbook.recipes.adaptation import Adaptation, adapt, rate_of
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.records import EvaluationRecord, Metrics
+from hornbook.training.checkpoints import latest_checkpoint
 from hornbook.training.listeners import All, Lines
 
 
@@ -109,6 +111,25 @@ def test_a_run_stopped_and_resumed_ends_with_the_same_bits(tmp_path, stop_after)
     ]
 
 
+def test_epochs_of_unlike_numbers_of_batches_are_as_long_when_resumed(tmp_path):
+    """Ragged texts come to other batches each time they are shuffled; the run's length stays."""
+    usual = {"epochs": 3.0, "steps": None, "tokens_per_step": 38}
+    whole = Run(tmp_path / "whole", **usual)
+    n_batches = []
+    lengths = [whole.task.length(item) for item in whole.items]
+    for epoch in range(3):
+        batches = ItemBatches(lengths, tokens_per_batch=38, seed=0)
+        batches.restore(batches.state() | {"epoch": epoch})
+        n_batches.append(batches.n_batches)
+    stop_after = next(sum(n_batches[:e]) + 2 for e in (1, 2) if n_batches[e] != n_batches[0])
+    n_steps = whole.go().step
+    assert n_steps == 3 * n_batches[0]
+    Run(tmp_path / "parts", stop_after=stop_after, **usual).go()
+    again = Run(tmp_path / "parts", **usual)
+    assert again.go().step == n_steps
+    assert same(whole.weights, again.weights)
+
+
 def test_a_killed_run_loses_nothing_that_was_kept(tmp_path):
     """SIGKILL after step 7: on from the checkpoint of step 4, to the same bits."""
     whole = Run(tmp_path / "whole", dropout=0.2)
@@ -175,6 +196,28 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_batch_kept(tmp_path):
     healthy = Run(tmp_path / "healthy", steps=12, stop_after=5)
     healthy.go()
     assert same(healthy.weights, run.weights)
+
+
+def test_a_second_refusal_in_a_row_keeps_the_batch_and_the_steps_taken(tmp_path):
+    """Step 6 has an infinite gradient, step 7 a loss that is no number: the loop gives up."""
+
+    def spoil(step, loss):
+        if step == 5 and loss.total.requires_grad:
+            loss.total.register_hook(lambda gradient: gradient * math.inf)
+        return LossSum(loss.total * math.nan, loss.n_targets) if step == 6 else loss
+
+    run = Run(tmp_path, spoil=spoil)
+    with pytest.raises(TrainingError, match="steps 5 and 6 were refused"):
+        run.go()
+    for step in (6, 7):
+        place = tmp_path / "refused" / f"step-{step:08d}"
+        assert json.loads((place / "examples.json").read_text())
+    kept = latest_checkpoint(tmp_path / "checkpoints")
+    assert kept.step == kept.state["progress"]["step"] == 7
+    healthy = Run(tmp_path / "healthy", stop_after=5)
+    healthy.go()
+    saved = load_file(kept.folder / "model.safetensors")
+    assert same({name: healthy.weights[name] for name in saved}, saved)
 
 
 def test_the_best_weights_come_back_and_patience_ends_a_run(tmp_path):

@@ -132,11 +132,11 @@ class Adaptation:
         if begin := getattr(task, "begin", None):  # with the base's weights, also when resumed
             begin(model, train_items, device=self.device, progress=None)
         self._base = fingerprint(model)
+        self.n_steps = self._length()  # before resuming: another epoch has other batches
         self._resume()
 
-    @property
-    def n_steps(self) -> int | None:
-        """The length of the run in steps, where it is not sized by time."""
+    def _length(self) -> int | None:
+        """The run's length in steps, by the first epoch's; None where it is sized by time."""
         if self.settings.epochs is None:
             return self.settings.steps
         return max(1, round(self.settings.epochs * self.batches.n_batches))
@@ -167,7 +167,7 @@ class Adaptation:
         if progress.evaluated_at is None and progress.step == 0:
             self._look(listener)
         clock = Clock(n_steps=self.n_steps, seconds=settings.time, spent=progress.seconds)
-        for step in train_steps(
+        steps = train_steps(
             self.spread,
             _loss_of,
             self._steps(),
@@ -177,7 +177,8 @@ class Adaptation:
             self.accelerator,
             clip=settings.clip,
             first_step=progress.step,
-        ):
+        )
+        for step in self._kept_if_given_up(steps):
             progress.step = step.number + 1
             progress.tokens += self.batches.n_tokens
             progress.seconds = time.monotonic() - began
@@ -219,22 +220,38 @@ class Adaptation:
             refused=step.refused,
         )
 
+    def _kept_if_given_up(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps; of one that the loop gives up on, the batch and the weights are kept first."""
+        try:
+            yield from steps
+        except TrainingError:
+            self.progress.step += 1
+            self.progress.tokens += self.batches.n_tokens
+            self._keep_batch()
+            self.save()
+            raise
+
     def _refuse(self, step: Step) -> None:
         """Keep the batch for a look; end the run when its loss itself was not finite."""
+        place, n_items = self._keep_batch()
+        if math.isfinite(step.loss):
+            return  # a gradient that overflowed: the next may not; two in a row end the run
+        self.save()
+        raise TrainingError(
+            f"the loss of step {self.progress.step} is {step.loss}: its {n_items} examples are "
+            f"in {place}, the weights of before in {self.folder / 'checkpoints'}",
+            hint="Look at these examples; lower lr, lengthen warm_up, or use --set "
+            "precision=float32.",
+        )
+
+    def _keep_batch(self) -> tuple[Path, int]:
+        """Write the batch drawn last where it can be looked at: there, and how many items."""
         place = self.folder / "refused" / f"step-{self.progress.step:08d}"
         if self.accelerator.num_processes > 1:  # each has its share of the batch
             place /= f"process-{self.accelerator.process_index}"
         items = [self.items[i] for part in self._drawn for i in part]
         keep_batch(place, self.task, items)
-        if math.isfinite(step.loss):
-            return  # a gradient that overflowed: the next may not; two in a row end the run
-        self.save()
-        raise TrainingError(
-            f"the loss of step {self.progress.step} is {step.loss}: its {len(items)} examples are "
-            f"in {place}, the weights of before in {self.folder / 'checkpoints'}",
-            hint="Look at these examples; lower lr, lengthen warm_up, or use --set "
-            "precision=float32.",
-        )
+        return place, len(items)
 
     def _agreed(self, asked: bool) -> bool:
         """Whether any process was asked to stop: then all do, after the same step."""
