@@ -11,6 +11,7 @@ from typing import Literal
 
 from hornbook.data.roles import files_by_role, hold_out
 from hornbook.data.rows import Table, decode, read_rows
+from hornbook.data.tables import label_name
 from hornbook.errors import DataError, UnknownNameError, nearest
 
 Form = Literal["pairs", "triplets", "scored"]
@@ -24,7 +25,14 @@ _NAMES: dict[str, list[str]] = {
     "second": [*_SECOND.split(", "), "hypothesis"],
     "negative": ["negative", "hard_negative"],
     "score": ["score", "similarity", "similarity_score", "relatedness"],
+    "label": ["label", "gold_label", "labels", "is_duplicate", "is_paraphrase"],
 }
+_ALIKE = {"1", "true", "yes", "entailment", "duplicate", "paraphrase", "equivalent"}
+# What is missing, or -1, is not said to be alike. "-" is written "_".
+_OTHER = {"0", "false", "no", "neutral", "contradiction", "_", "", "_1"} | {
+    f"not_{label}" for label in ("entailment", "duplicate", "paraphrase", "equivalent")
+}
+_TEXTS = ("first", "second", "negative")
 _OF_STS = 7  # columns of the STS benchmark's files, which have neither header nor quotes
 
 
@@ -57,7 +65,9 @@ class AlikeTexts:
 def open_alike(data: str, columns: Mapping[str, str], *, seed: int) -> AlikeTexts:
     """Open a table, or a folder with one a part (train, dev or validation, test in their names).
 
-    columns: "first", "second", "negative", "score", guessed by their names where they are not said.
+    columns: "first", "second", "negative", "score", "label", guessed by their names where they are
+    not said. A label, where there is neither score nor negative, tells which pairs are alike (1,
+    true, entailment, duplicate): the others (0, neutral, contradiction, ...) are left out.
     Files of the STS benchmark are known by their form. Scores above 1 are divided by the greatest
     of the training part, rounded up. Raises DataError and UnknownNameError, naming file and column.
     """
@@ -100,11 +110,14 @@ def _form(texts: Sequence[Alike]) -> Form:
 def _read(path: Path, columns: Mapping[str, str], notes: list[str]) -> list[Alike]:
     table = _sts(path) or read_rows(path)
     named = _choose(table, columns)
-    found, n_left_out = [], 0
+    found, n_left_out, n_other = [], 0, 0
     for row, place in zip(table.rows, table.places, strict=True):
-        texts = {k: str(row.get(c) or "").strip() for k, c in named.items() if k != "score"}
+        texts = {k: str(row.get(c) or "").strip() for k, c in named.items() if k in _TEXTS}
         if not all(texts.values()):
             n_left_out += 1
+            continue
+        if "label" in named and not _is_alike(row.get(named["label"]), named["label"], path, place):
+            n_other += 1
             continue
         score = _number(row.get(named["score"]), path, place) if "score" in named else None
         found.append(
@@ -117,7 +130,13 @@ def _read(path: Path, columns: Mapping[str, str], notes: list[str]) -> list[Alik
             )
         )
     if not found:
-        raise DataError(f"{path} has no pair of texts", hint="Are both columns filled?")
+        what = f" with a label of '{named['label']}' that says alike" if n_other else ""
+        raise DataError(f"{path} has no pair of texts{what}", hint="Are the columns filled?")
+    if n_other:
+        notes.append(
+            f"{path.name}: {n_other:,} pair(s) were left out, they are not alike by "
+            f"'{named['label']}'."
+        )
     if n_left_out:
         notes.append(f"{path.name}: {n_left_out:,} row(s) without a text were left out.")
     said = "Read: " + ", ".join(f"{k} from '{c}'" for k, c in named.items()) + "."
@@ -145,7 +164,20 @@ def _choose(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
             hint="Name them: --column first=… --column second=…. Columns: "
             f"{', '.join(table.columns)}.",
         )
+    if "score" in named or "negative" in named:
+        named.pop("label", None)
     return named
+
+
+def _is_alike(value: object, column: str, path: Path, place: str) -> bool:
+    said = label_name(value).casefold().replace(" ", "_").replace("-", "_")
+    if said not in _ALIKE | _OTHER:
+        raise DataError(
+            f"{path}, {place}: the label '{value}' in column '{column}' says neither alike nor not",
+            hint="Known: 1, true, entailment, duplicate; 0, false, neutral, contradiction. Is it a "
+            f"score: --column score={column}. Else rename the column, or take it out.",
+        )
+    return said in _ALIKE
 
 
 def _sts(path: Path) -> Table | None:
