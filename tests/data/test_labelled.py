@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 
 import pytest
@@ -42,6 +43,76 @@ def test_parts_that_are_missing_are_made(glue):
     found = open_labelled(str(glue))
     assert len(found.train) + len(found.validation) == 9 and found.validation
     assert len(found.test) == 2
+
+
+def rows_of(n, start=0):
+    words = ["apple", "river", "stone", "cloud", "lamp", "horse", "paper", "green", "seven", "wind"]
+    return [
+        {"text": f"{words[i % 10]} {words[i // 10 % 10]} {i}", "label": "ab"[i % 2]}
+        for i in range(start, start + n)
+    ]
+
+
+def lines_of(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_the_shards_of_a_part_are_all_read(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"train-0000{i}-of-00003.jsonl", lines_of(rows_of(10, 10 * i)))
+    write(tmp_path / "validation-00000-of-00002.jsonl", lines_of(rows_of(6, 40)))
+    write(tmp_path / "test.jsonl", lines_of(rows_of(6, 50)))
+    found = open_labelled(str(tmp_path))
+    assert (len(found.train), len(found.validation), len(found.test)) == (30, 6, 6)
+    assert len({e.id for e in found.train}) == 30
+    assert any("validation part has 1 of its 2 files" in note for note in found.notes)
+    assert not any("left out" in note for note in found.notes)
+
+
+def test_of_several_files_of_a_part_it_is_said_which_is_read(glue):
+    write(glue / "dev_mismatched.tsv", "sentence\tlabel\nother\t1\nmore\t0\n")
+    (glue / "dev.tsv").rename(glue / "dev_matched.tsv")
+    found = open_labelled(str(glue))
+    assert found.validation[0].document.text == '"so" it is'
+    left_out = "dev_mismatched.tsv is left out: dev_matched.tsv is read for validation."
+    assert left_out in found.notes
+
+
+def test_rows_marked_as_validation_validate(tmp_path):
+    parts = ["train"] * 40 + ["validation"] * 8 + ["test"] * 6
+    rows = [row | {"split": part} for row, part in zip(rows_of(54), parts, strict=True)]
+    write(tmp_path / "a.jsonl", lines_of(rows))
+    found = open_labelled(str(tmp_path / "a.jsonl"))
+    assert {e.document.text for e in found.validation} == {row["text"] for row in rows[40:48]}
+    assert (len(found.train), len(found.test)) == (40, 6)
+    assert not any("count as training" in note for note in found.notes)
+    write(tmp_path / "b.jsonl", lines_of(rows[:48]))
+    found = open_labelled(str(tmp_path / "b.jsonl"))
+    assert (len(found.validation), len(found.train) + len(found.test)) == (8, 40)
+    write(tmp_path / "c.jsonl", lines_of(rows[40:]))
+    with pytest.raises(DataError, match="belong to the validation split"):
+        open_labelled(str(tmp_path / "c.jsonl"))
+    for row in rows:
+        row |= {"sentence1": row["text"], "sentence2": "another"}
+    write(tmp_path / "d.jsonl", lines_of(rows))
+    pairs = open_labelled_pairs(str(tmp_path / "d.jsonl"))
+    assert [len(part) for part in (pairs.train, pairs.validation, pairs.test)] == [40, 8, 6]
+
+
+def test_a_score_that_is_no_number_is_missing_and_an_infinite_one_refused(tmp_path):
+    def sts(scores):
+        return "".join(
+            f"g\tf\t2012\t{i}\t{score}\tone {i}\ttwo {i}\n" for i, score in enumerate(scores)
+        )
+
+    write(tmp_path / "sts-train.csv", sts([0.5, 1, 4.2, "nan"]))
+    write(tmp_path / "sts-dev.csv", sts([0.5, 2]))
+    found = open_labelled_pairs(str(tmp_path))
+    assert [pair.label for pair in found.train] == ["0.5", "1", "4.2"]
+    assert any(note.startswith("1 pairs of sts-train.csv have no label") for note in found.notes)
+    write(tmp_path / "sts-train.csv", sts([0.5, 1, "inf"]))
+    with pytest.raises(DataError, match=r"sts-train.csv, line 3: the score is inf"):
+        open_labelled_pairs(str(tmp_path))
 
 
 def test_a_single_table_is_divided(tmp_path):

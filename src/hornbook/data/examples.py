@@ -38,7 +38,8 @@ class TextDataset:
     """Labelled texts with where they come from.
 
     `test` is None where the source gives no split: `splits.make_splits` then makes one.
-    `notes` are sentences for the reader: what was dropped, guessed, or counted.
+    `notes` are sentences for the reader: what was dropped, guessed, or counted. `validation_ids`:
+    of the training examples that the source marks as validation.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TextDataset:
     licence: str = ""
     notes: list[str] = field(default_factory=list)
     label_descriptions: dict[str, str] = field(default_factory=dict)
+    validation_ids: frozenset[str] = frozenset()
 
     @property
     def examples(self) -> list[Example]:

@@ -7,28 +7,30 @@ are missing, as GLUE's test parts, is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hornbook.data.datasets import DATASETS
 from hornbook.data.examples import Document, Example, TextDataset
 from hornbook.data.open import open_dataset
-from hornbook.data.rows import COMPRESSIONS, TEXT_FORMS, Table, read_rows
+from hornbook.data.part_files import part_files, read_part
+from hornbook.data.rows import Table
 from hornbook.data.splits import make_splits
 from hornbook.data.tables import (
     LABEL_NAMES,
     MISSING_LABELS,
     MISSING_TEXTS,
+    SPLIT_VALUES,
     Columns,
     choose_columns,
     dataset_of,
     label_name,
+    split_column,
 )
 from hornbook.errors import ConfigError, DataError, UnknownNameError, nearest
 
-# Which part a file is of, by what its name begins with; the first that fits.
-PARTS = {"train": "train", "dev": "validation", "val": "validation", "test": "test"}
 # What the two texts of a pair are called, the likeliest first.
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -104,16 +106,16 @@ def open_labelled(
     Raises DataError and UnknownNameError as that does.
     """
     path = Path(data).expanduser()
-    if data in DATASETS or not path.is_dir() or not (files := part_files(path)):
+    notes: list[str] = []
+    if data in DATASETS or not path.is_dir() or not (files := part_files(path, notes)):
         dataset = open_dataset(
             data, text=text, label=label, title=title, label_separator=label_separator
         )
         return _divided(dataset, seed)
     columns = Columns(text=text, label=label, title=title)
-    notes: list[str] = []
     found: dict[str, TextDataset] = {}
-    for part, file in files.items():
-        table = read_rows(file)
+    for part, its in files.items():
+        file, table = its[0], read_part(its)
         if part != "train" and columns.label not in table.columns:
             notes.append(f"{file.name} has no labels ('{columns.label}') and is left out.")
             continue
@@ -147,11 +149,21 @@ def open_labelled(
 
 def _divided(dataset: TextDataset, seed: int) -> Labelled:
     """The parts that did not come with the data are made of what there is."""
-    splits = make_splits(dataset, seed=seed)
+    validation = [e for e in dataset.train if e.id in dataset.validation_ids]
+    rest = [e for e in dataset.train if e.id not in dataset.validation_ids]
+    if not rest:
+        raise DataError(
+            f"{dataset.name}: all rows for training belong to the validation split",
+            hint="Mark training rows 'train'.",
+        )
+    splits = make_splits(replace(dataset, train=rest, validation_ids=frozenset()), seed=seed)
+    train = splits.train + splits.validation if validation else splits.train
+    if validation:
+        splits.notes.append(f"{len(validation):,} rows are marked as validation.")
     return Labelled(
         dataset.name,
-        splits.train,
-        splits.validation,
+        train,
+        validation or splits.validation,
         splits.test,
         tuple(splits.label_names),
         dataset.multi_label,
@@ -159,20 +171,6 @@ def _divided(dataset: TextDataset, seed: int) -> Labelled:
         dataset.source,
         dataset.licence,
     )
-
-
-def part_files(folder: Path) -> dict[str, Path]:
-    """The tables of a folder that are named after parts; {} where none is for training."""
-    found: dict[str, Path] = {}
-    for file in sorted(p for p in folder.iterdir() if p.is_file()):
-        suffixes = [s.lower() for s in file.suffixes if s.lower() not in COMPRESSIONS]
-        if not suffixes or suffixes[-1] not in (*TEXT_FORMS, ".parquet"):
-            continue
-        stem = file.name.lower().removeprefix("sts-")
-        part = next((part for start, part in PARTS.items() if stem.startswith(start)), None)
-        if part and part not in found:
-            found[part] = file
-    return {part: found[part] for part in PARTS.values() if part in found and "train" in found}
 
 
 def open_labelled_pairs(
@@ -194,23 +192,28 @@ def open_labelled_pairs(
         raise DataError(
             f"there is no file or folder {data}", hint="Name a table, or a folder with train.tsv."
         )
-    files = part_files(path) if path.is_dir() else {"train": path}
+    notes: list[str] = []
+    files = part_files(path, notes) if path.is_dir() else {"train": [path]}
     if not files:
         raise DataError(
             f"{path} has no table for training", hint="Name a file of it train.tsv, .csv or .jsonl."
         )
-    notes: list[str] = []
     found: dict[str, list[TextPair]] = {}
-    for part, file in files.items():
-        rows = _sts_pairs(file) or _table_pairs(read_rows(file), first, second, label, notes)
-        labelled = [pair for pair in rows if pair.label]
-        if n := len(rows) - len(labelled):
-            notes.append(f"{n:,} pairs of {file.name} have no label and are left out.")
-        if labelled:
-            found[part] = labelled
+    for part, its in files.items():
+        parts = {part: [p for file in its for p in _sts_pairs(file)]}
+        if not parts[part]:
+            table = read_part(its)
+            rows = _table_pairs(table, first, second, label, notes)
+            parts = _by_split(table, rows, notes) if len(files) == 1 else {part: rows}
+        for role, pairs in parts.items():
+            labelled = [p for p in _with_scores(pairs, its[0].name) if p.label]
+            if n := len(pairs) - len(labelled):
+                notes.append(f"{n:,} pairs of {its[0].name} have no label and are left out.")
+            if labelled:
+                found[role] = labelled
     if "train" not in found:
         raise DataError(
-            f"{files['train']}: no pair has a label", hint="Name its column: --column label=..."
+            f"{files['train'][0]}: no pair has a label", hint="Name its column: --column label=..."
         )
     _hold_out(found, seed, notes)
     numbers = is_scale([pair.label for pair in found["train"]])
@@ -230,6 +233,34 @@ def open_labelled_pairs(
         notes,
         str(path),
     )
+
+
+def _by_split(table: Table, pairs: list[TextPair], notes: list[str]) -> dict[str, list[TextPair]]:
+    """A single table's pairs by the column that tells their parts, if it has one."""
+    column = split_column(table)
+    if column is None:
+        return {"train": pairs}
+    notes.append(f"{table.name}: divided by '{column}'.")
+    parts: dict[str, list[TextPair]] = {}
+    for row, pair in zip(table.rows, pairs, strict=True):
+        parts.setdefault(SPLIT_VALUES[str(row[column]).casefold()], []).append(pair)
+    return parts
+
+
+def _with_scores(pairs: list[TextPair], name: str) -> list[TextPair]:
+    """The same; where all labels are numbers, nan is none. Raises DataError for infinite ones."""
+    if not all(_is_number(pair.label) for pair in pairs if pair.label):
+        return pairs
+    for pair in pairs:
+        if pair.label and math.isinf(float(pair.label)):
+            raise DataError(
+                f"{name}, {pair.id}: the score is {pair.label}",
+                hint="Give a number, or leave it empty.",
+            )
+    return [
+        replace(pair, label="") if pair.label and math.isnan(float(pair.label)) else pair
+        for pair in pairs
+    ]
 
 
 def is_scale(labels: Sequence[str]) -> bool:

@@ -57,6 +57,8 @@ def make_splits(
     pairs = find_duplicates([e.document.full for e in examples])
     group = groups(len(examples), pairs)
     notes = []
+    if n := len(dataset.validation_ids):
+        notes.append(f"{n:,} validation rows count as training: each repeat draws its own set.")
     if dataset.test is not None:
         test_rows = np.arange(len(dataset.train), len(examples))
         pool = np.arange(len(dataset.train))

@@ -99,11 +99,12 @@ def dataset_of(
     notes = list(table.notes)
     columns = choose_columns(table, columns, notes)
     assert columns.text is not None and columns.label is not None
-    split_of = _splits(table, columns.split, notes)
+    split_of = _splits(table, columns.split)
     labels_of, is_list = _labels(table, columns.label, label_separator)
     ids = _ids(table, notes)
 
     parts: dict[str, list[Example]] = {"train": [], "test": []}
+    validation_ids = set()
     n_without_text = n_without_label = 0
     for row, split, labels, id in zip(table.rows, split_of, labels_of, ids):
         document = Document(_text(row, columns.text), _text(row, columns.title))
@@ -112,7 +113,9 @@ def dataset_of(
         elif not labels:
             n_without_label += 1
         else:
-            parts[split].append(Example(document, labels, id))
+            parts["test" if split == "test" else "train"].append(Example(document, labels, id))
+            if split == "validation":
+                validation_ids.add(id)
     if n_without_text:
         notes.append(f"{n_without_text:,} row(s) without text were dropped.")
     if n_without_label:
@@ -135,6 +138,7 @@ def dataset_of(
         multi_label=multi_label,
         source=table.name,
         notes=notes,
+        validation_ids=frozenset(validation_ids),
     )
 
 
@@ -178,14 +182,19 @@ def choose_columns(table: Table, columns: Columns, notes: list[str]) -> Columns:
         )
     guessed += [f"text '{text}'"] if columns.text is None else []
     guessed += [f"label '{label}'"] if columns.label is None else []
-    split = columns.split or (None if table.splits else named(SPLIT_NAMES))
-    if split and columns.split is None:
-        values = {str(row.get(split)).casefold() for row in table.rows}
-        split = split if values <= SPLIT_VALUES.keys() else None
-        guessed += [f"split '{split}'"] if split else []
+    split = columns.split or (None if table.splits else split_column(table, asked))
+    guessed += [f"split '{split}'"] if split and columns.split is None else []
     if guessed and table.columns != ["text", "label"]:
         notes.append(f"Columns guessed: {', '.join(guessed)} (of {', '.join(table.columns)}).")
     return replace(columns, text=text, label=label, title=title, split=split)
+
+
+def split_column(table: Table, taken: Sequence[str | None] = ()) -> str | None:
+    """The column that tells each row's part, if one is named so and says nothing else."""
+    folded = {c.casefold(): c for c in table.columns if c not in taken}
+    column = next((folded[n] for n in SPLIT_NAMES if n in folded), None)
+    values = {str(row.get(column)).casefold() for row in table.rows} if column else set()
+    return column if values <= SPLIT_VALUES.keys() else None
 
 
 def _longest(table: Table, taken: Sequence[str | None]) -> str | None:
@@ -208,8 +217,8 @@ def _most_repeated(table: Table, taken: Sequence[str | None]) -> str | None:
     return min(fit, key=fit.__getitem__, default=None)
 
 
-def _splits(table: Table, column: str | None, notes: list[str]) -> list[str]:
-    """The split of each row: train or test. Validation rows count as train."""
+def _splits(table: Table, column: str | None) -> list[str]:
+    """The split of each row: train, validation or test."""
     if column is not None:
         values = [str(row.get(column)).casefold() for row in table.rows]
     else:
@@ -220,10 +229,7 @@ def _splits(table: Table, column: str | None, notes: list[str]) -> list[str]:
                 f"{table.name}, {place}: the split '{value}' in column '{column}' is not known",
                 hint=f"Known: {', '.join(SPLIT_VALUES)}.",
             )
-    splits = [SPLIT_VALUES[value] for value in values]
-    if n := splits.count("validation"):
-        notes.append(f"{n:,} validation rows count as training: each repeat draws its own set.")
-    return ["test" if split == "test" else "train" for split in splits]
+    return [SPLIT_VALUES[value] for value in values]
 
 
 def _labels(table: Table, column: str, separator: str | None) -> tuple[list[tuple[str, ...]], bool]:
