@@ -159,21 +159,21 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> Dial
             f"In {n_cut:,} conversations, what comes after the last answer was left out: nobody "
             "answers it."
         )
-    unknown = [(d.place, s) for d, s in zip(dialogues, splits, strict=True) if s not in SPLITS]
-    if unknown and any(splits):
-        place, value = unknown[0]
+    strange = [(d.place, s) for d, s in zip(dialogues, splits, strict=True) if s not in SPLITS]
+    if strange and any(splits):
+        place, value = strange[0]
         said = f"{place}: the split '{value}' in column '{split}' is not known"
         known = f"Known: {', '.join(SPLITS)}."
         if "split" in named:
             raise DataError(said, hint=known)
-        notes.append(f"{said}: the column is not used ({len(unknown):,} such row(s)). {known}")
+        notes.append(f"{said}: the column is not used ({len(strange):,} such row(s)). {known}")
     return Dialogues(
         table.name,
         form,
         dialogues,
         problems,
         notes,
-        None if unknown else [SPLITS[value] for value in splits],
+        None if strange else [SPLITS[value] for value in splits],
     )
 
 
