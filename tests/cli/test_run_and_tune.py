@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,17 +15,20 @@ from typer.testing import CliRunner
 from hornbook import bundle
 from hornbook.cli.main import app
 from hornbook.config import settings_from
-from hornbook.errors import ConfigError, DataError, UnknownNameError
+from hornbook.errors import ConfigError, DataError, StudyError, UnknownNameError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.recipes import tuning
+from hornbook.recipes.adaptation_opening import open_new
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.apply import ready
 from hornbook.recipes.apply_plain import Asked
 from hornbook.recipes.learning_curve import sizes_of, smaller
 from hornbook.recipes.tuning_space import default_space, named_space
-from hornbook.records import LearningCurveRecord, TuningRecord
+from hornbook.records import EvaluationRecord, LearningCurveRecord, TuningRecord
+from hornbook.runs import locked
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.text.train import train_tokenizer
+from hornbook.training.checkpoints import save_checkpoint
 
 WORDS = {"grain": ("wheat", "corn", "rice", "oats"), "metal": ("gold", "silver", "tin", "zinc")}
 OTHERS = ("prices", "of", "the", "rose", "fell", "today", "and", "were", "higher", "in", "may")
@@ -239,6 +244,108 @@ def test_a_search_goes_on_and_a_killed_trial_too(searched, home):
     after = {t.number: t.settings for t in record_of(folder).trials}
     assert 2 not in after and before[2] in after.values()
     assert len(after) == 4 and after[0] == before[0]
+
+
+@pytest.fixture
+def copied(searched, tmp_path):
+    shutil.copytree(searched[0], tmp_path / "search")
+    return tmp_path / "search"
+
+
+def small_search(home, folder, **given):
+    pytest.importorskip("optuna")
+    asked = settings_from(
+        AdaptSettings, task="classify", model=str(home / "tiny"), data=str(home / "news.csv"),
+        steps=4, evaluations=2, **given
+    )  # fmt: skip
+    return tuning.Search(asked, folder, wanted=["lr=1e-6..1e-2"])
+
+
+def test_the_first_trial_is_what_a_run_without_a_search_would_be(home, tmp_path):
+    """Also of what is decided only where nobody said it, such as tokens_per_step."""
+    search = small_search(home, tmp_path / "s")
+    usual = open_new(search.settings, tmp_path / "plain").settings
+    assert usual.tokens_per_step == 1024
+    for found in (search, tuning.Search(None, tmp_path / "s")):
+        assert open_new(found._with({"lr": usual.lr}), tmp_path / "trial").settings == usual
+
+
+class Stopping:
+    """Has a search stop once a trial was evaluated behind its first step."""
+
+    def __init__(self, search):
+        self.search, self.ended = search, []
+
+    def begin(self, number, settings): ...
+
+    def hear_evaluation(self, evaluation):
+        if evaluation.step:
+            self.search.stop()
+
+    def end(self, trial):
+        self.ended.append(trial)
+
+
+def test_defaults_that_were_interrupted_still_are_the_defaults(home, tmp_path):
+    search = small_search(home, tmp_path / "s", tokens_per_step=256)
+    listener = Stopping(search)
+    search.run(tuning.Budget(n_trials=2), listener)
+    assert [t.message for t in listener.ended] == ["interrupted"]
+    told = hornbook("tune", "--resume", tmp_path / "s", "--trials", 2, "--quiet")
+    record = record_of(tmp_path / "s")
+    assert [(t.number, t.defaults) for t in record.trials] == [(1, True), (2, False)]
+    assert "the defaults" in told.stdout
+    if record.best == 1:
+        assert "These are the defaults" in record.says
+    else:
+        assert record.against_defaults is not None
+    assert (tmp_path / "s/trials/001/model").is_dir()
+    assert record.fixed["tokens_per_step"] == 256
+
+
+def test_a_trial_that_goes_on_keeps_its_best_score(tmp_path):
+    """The best weights are those of before the interruption, so their score is told."""
+    model = torch.nn.Linear(1, 1)
+    for step, score in ((0, -0.99), (3, -0.92), (5, None)):
+        save_checkpoint(
+            tmp_path / "checkpoints", step, model, torch.optim.SGD(model.parameters()), {},
+            score=score, keep=3,
+        )  # fmt: skip
+    trial = SimpleNamespace(report=lambda *_: None, should_prune=lambda: False)
+    listener = SimpleNamespace(hear_evaluation=lambda _: None)
+    watching = tuning._Watching(None, SimpleNamespace(folder=tmp_path), trial, listener, None)
+    found = EvaluationRecord(step=6, tokens=1, seconds=1.0, validation_loss=1.0, score=-0.90)
+    watching.hear_evaluation(found)
+    assert watching.best == -0.92
+
+
+def test_a_search_that_another_process_is_at_is_left_alone(copied):
+    def states():
+        with sqlite3.connect(copied / "study.db") as study:
+            return [state for (state,) in study.execute("select state from trials")]
+
+    with sqlite3.connect(copied / "study.db") as study:
+        study.execute("update trials set state = 'RUNNING' where number = 2")
+    before = states()
+    with locked(copied), pytest.raises(StudyError, match="another process"):
+        hornbook("tune", "--resume", copied, "--trials", 4, "--quiet")
+    assert states() == before
+
+
+def test_a_folder_that_a_database_names_is_not_emptied(copied, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "letter.txt").write_text("dear")
+    best = record_of(copied).best
+    loser = next(t.number for t in record_of(copied).trials[1:] if t.number != best)
+    with sqlite3.connect(copied / "study.db") as study:
+        study.execute(
+            "update trial_user_attributes set value_json = ? where key = 'folder' and trial_id = "
+            "(select trial_id from trials where number = ?)",
+            (json.dumps(str(theirs)), loser),
+        )
+    hornbook("tune", "--resume", copied, "--trials", 5, "--quiet")
+    assert (theirs / "letter.txt").read_text() == "dear"
 
 
 def test_trials_of_a_search_are_not_chosen_by_test(searched):

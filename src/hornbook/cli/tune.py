@@ -147,9 +147,8 @@ def _searched(
         refuse(search.judge.findings, strict=False)
     if not quiet:
         print(f"searched: {'; '.join(map(_range, search.space))}", file=sys.stderr)
-    with runs.locked(folder):
-        stop_at_step(search.stop)
-        record = search.run(budget, Lines(quiet))
+    stop_at_step(search.stop)
+    record = search.run(budget, Lines(quiet))
     write_tuning_report(record, folder / "tuning.html")
     for trial in record.trials:
         place = folder / trial.folder
@@ -207,7 +206,7 @@ def show(record: TuningRecord, folder: Path) -> None:
         key=lambda t: (t.number != record.best, worst if t.score is None else t.score),
     )
     for trial in ordered:
-        what = trial.state if trial.number else f"{trial.state}, the defaults"
+        what = f"{trial.state}, the defaults" if trial.defaults else trial.state
         table.add_row(
             str(trial.number),
             f"{value[trial.number]:.4f}" if trial.number in value else "–",

@@ -5,8 +5,8 @@ FOLDER/study.db         optuna's, in SQLite: what is there is not fitted again
        tuning.html      the same as a page with plots
        trials/007/      a run each; of the best and of the defaults the model is kept
 
-Trial 0 is the defaults, so that a search ends no worse than not searching. The test part of the
-data is not even handed to a trial.
+Trial 0 (or what goes on with it after an interruption) is the defaults, so that a search ends no
+worse than not searching. The test part of the data is not even handed to a trial.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ from hornbook.records import (
     TrialRecord,
     TuningRecord,
 )
+from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint
 
 RECORD = "tuning.json"
 ASKED = "search.json"
+DEFAULTS, GOES_ON = "defaults", "goes on"  # what is noted of a trial in study.db
 UNPRUNED = 4  # trials that run to their end before any is cut
 N_TRIALS = 12
 
@@ -97,13 +99,16 @@ class Search:
                     "everything is fixed, nothing is left to search", hint="Leave out a --set."
                 )
             kept = {
-                "settings": settings.model_dump(mode="json"),
+                # What nobody said stays unsaid: each trial decides it as a run alone would.
+                "settings": settings.model_dump(mode="json", exclude_unset=True),
                 "space": [one.model_dump() for one in self.space],
             }
             files.write_text(asked, json.dumps(kept, indent=2) + "\n")
-        self.study = self._study()
 
-    def _study(self) -> Any:
+    @cached_property
+    def study(self) -> Any:
+        """optuna's, opened by `run` alone: a trial that is running there may be another process's
+        unless this one holds the folder."""
         optuna = self._optuna
         study = optuna.create_study(
             study_name="tuning",
@@ -116,11 +121,12 @@ class Search:
         n = len(study.trials)
         study.sampler = optuna.samplers.TPESampler(seed=self.settings.seed + n, n_startup_trials=5)
         if not n:
-            study.enqueue_trial(inside(self.judge.settings.model_dump(), self.space))
+            usual = inside(self.judge.settings.model_dump(), self.space)
+            study.enqueue_trial(usual, user_attrs={DEFAULTS: True})
         for trial in study.trials:  # a killed search leaves one that is still running
             if trial.state == optuna.trial.TrialState.RUNNING:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                study.enqueue_trial(trial.params, user_attrs={"goes on": trial.number})
+                study.enqueue_trial(trial.params, user_attrs=_going_on(trial))
         return study
 
     @cached_property
@@ -133,14 +139,18 @@ class Search:
         self.stopping = True
 
     def run(self, budget: Budget, listener: Listener) -> TuningRecord:
-        """Trials until the budget is spent; then the record, which is written after each too."""
-        record = self._record()
-        while not self.stopping and not self._spent(budget, record):
-            trial = self.study.ask()
-            self._one(trial, budget, listener)
+        """Trials until the budget is spent; then the record, which is written after each too.
+
+        Raises StudyError when another process is at this search.
+        """
+        with runs.locked(self.folder):
             record = self._record()
+            while not self.stopping and not self._spent(budget, record):
+                trial = self.study.ask()
+                self._one(trial, budget, listener)
+                record = self._record()
+                runs.write_record(self.folder / RECORD, record)
             runs.write_record(self.folder / RECORD, record)
-        runs.write_record(self.folder / RECORD, record)
         return record
 
     def _spent(self, budget: Budget, record: TuningRecord) -> bool:
@@ -158,7 +168,7 @@ class Search:
         states = self._optuna.trial.TrialState
         values = drawn(trial, self.space)
         listener.begin(trial.number, values)
-        place = self.folder / "trials" / f"{trial.number:03d}"
+        place = self._place(trial.number)
         began = time.monotonic()
         left = None
         if budget.seconds is not None:
@@ -170,7 +180,7 @@ class Search:
         except TrainingError as error:  # a rate that was too high: a result too
             self._note(trial, began, "failed", error.message)
             self.study.tell(trial.number, state=states.FAIL)
-            listener.end(self._trials()[-1])
+            listener.end(self._recorded(self.study.trials[trial.number]))
             return
         assert summary is not None, "a search runs in one process"
         best = watching.best
@@ -182,17 +192,17 @@ class Search:
             self._note(trial, began, "failed", "interrupted")
             self.study.tell(trial.number, state=states.FAIL)
             if watching.why == "interrupted":
-                self.study.enqueue_trial(trial.params, user_attrs={"goes on": trial.number})
+                self.study.enqueue_trial(trial.params, user_attrs=_going_on(trial))
         else:
             self._note(trial, began, "out of time" if watching.why else "finished", "")
             self.study.tell(trial.number, best)
-        self._clear(place)
-        listener.end(self._trials()[-1])
+        self._clear()
+        listener.end(self._recorded(self.study.trials[trial.number]))
 
     def _session(self, trial: Any, values: Mapping[str, Any], place: Path) -> Session:
         """The trial's run; one that was interrupted goes on from its checkpoint."""
-        before = trial.user_attrs.get("goes on")
-        old = self.folder / "trials" / f"{before:03d}" if before is not None else None
+        before = trial.user_attrs.get(GOES_ON)
+        old = self._place(before) if before is not None else None
         if old is not None and _goes_on(old) and not place.exists():
             old.rename(place)
             session = reopen(place, {})
@@ -208,7 +218,12 @@ class Search:
         if "epochs" in known:
             known |= {"steps": None, "time": None}
         change = known | {"options": {**self.settings.options, **own}}
-        return settings_from(AdaptSettings, **(self.settings.model_dump() | change))
+        said = self.settings.model_dump(exclude_unset=True)
+        return settings_from(AdaptSettings, **(said | change))
+
+    def _place(self, number: int) -> Path:
+        """A trial's folder, by its number alone: what a database says is no path to go by."""
+        return self.folder / "trials" / f"{int(number):03d}"
 
     def _note(self, trial: Any, began: float, state: str, message: str) -> None:
         for name, value in (
@@ -223,41 +238,40 @@ class Search:
         trial.set_user_attr("metrics", {m.name: m.value for m in summary.metrics})
         trial.set_user_attr("folder", place.relative_to(self.folder).as_posix())
 
-    def _clear(self, place: Path) -> None:
+    def _clear(self) -> None:
         """Keep the weights of the defaults and of the best; of the others the lab files."""
         found = self._trials()
         best = best_of(found)
-        kept = {t.folder for t in found if t.number in (0, best)}
-        running = place.relative_to(self.folder).as_posix()
         for trial in found:
-            folder = self.folder / trial.folder
-            waiting = trial.message == "interrupted" and trial.folder == running
-            if trial.folder and trial.folder not in kept and folder.is_dir() and not waiting:
-                only(folder, KEPT)
+            place = self._place(trial.number)
+            if trial.folder and not trial.defaults and trial.number != best and place.is_dir():
+                only(place, KEPT)
 
     def _trials(self) -> list[TrialRecord]:
         """Trials that have ended; of one that was interrupted and went on, the later alone."""
-        went_on = {t.user_attrs["goes on"] for t in self.study.trials if "goes on" in t.user_attrs}
-        return [
-            TrialRecord(
-                number=t.number,
-                state=t.user_attrs.get("state", "failed"),
-                settings=rounded(t.params, self.space),
-                score=t.value,
-                metrics=t.user_attrs.get("metrics", {}),
-                seconds=t.user_attrs.get("seconds", 0.0),
-                steps=t.user_attrs.get("steps", 0),
-                folder=t.user_attrs.get("folder", ""),
-                message=t.user_attrs.get("message", ""),
-            )
-            for t in self.study.trials
-            if t.state.is_finished() and t.number not in went_on
-        ]
+        went_on = {t.user_attrs[GOES_ON] for t in self.study.trials if GOES_ON in t.user_attrs}
+        ended = [t for t in self.study.trials if t.state.is_finished()]
+        return [self._recorded(t) for t in ended if t.number not in went_on]
+
+    def _recorded(self, trial: Any) -> TrialRecord:
+        said, place = trial.user_attrs, self._place(trial.number)
+        return TrialRecord(
+            number=trial.number,
+            state=said.get("state", "failed"),
+            defaults=_is_defaults(trial),
+            settings=rounded(trial.params, self.space),
+            score=trial.value,
+            metrics=said.get("metrics", {}),
+            seconds=said.get("seconds", 0.0),
+            steps=said.get("steps", 0),
+            folder=place.relative_to(self.folder).as_posix() if said.get("folder") else "",
+            message=said.get("message", ""),
+        )
 
     def _record(self) -> TuningRecord:
         trials = self._trials()
         best = best_of(trials)
-        settings = self.settings
+        settings = self.judge.settings
         chosen_by, higher, beside = "loss", False, None
         if best is not None:
             chosen_by, higher, beside = self._beside_defaults(trials, best)
@@ -287,15 +301,14 @@ class Search:
         self, trials: Sequence[TrialRecord], best: int
     ) -> tuple[str, bool, ComparisonRecord | None]:
         """What chooses, and the best beside the defaults on the validation examples."""
-        by_number = {t.number: t for t in trials}
         task, examples = self.judge.task, self.judge.parts.validation
-        found = self.folder / by_number[best].folder
+        found = self._place(best)
         ours = task.metrics(examples, predictions_in(found)) if _whole(found) else []
         names = {m.name: m for m in ours}
         higher = task.best in names and names[task.best].higher_is_better
-        first = by_number.get(0)
-        usual = self.folder / first.folder if first and first.folder else None
-        if best == 0 or usual is None or not _whole(usual) or not ours:
+        first = next((t.number for t in trials if t.defaults), best)
+        usual = self._place(first)
+        if first == best or not _whole(usual) or not ours:
             return task.best, higher, None
         ours.sort(key=lambda m: m.name != task.best)
         theirs = task.metrics(examples, predictions_in(usual))
@@ -311,7 +324,7 @@ class _Watching:
         self.search, self.session, self.trial, self.listener = search, session, trial, listener
         self.until = None if left is None else time.monotonic() + left
         self.n_looks, self.why = 0, ""
-        self.best: float | None = None
+        self.best = _best_before(session.folder)
 
     def hear(self, step: StepRecord) -> None:
         if self.search.stopping:
@@ -339,6 +352,25 @@ class _Watching:
         if not self.why:
             self.why = why
             self.session.stop()
+
+
+def _best_before(folder: Path) -> float | None:
+    """The best score of the weights that a trial goes on from; None for one that begins.
+
+    Scores of before the first step are left out, as on the way.
+    """
+    found = [find(folder / "checkpoints") for find in (best_checkpoint, latest_checkpoint)]
+    scores = [c.score for c in found if c is not None and c.step and c.score is not None]
+    return min(scores, default=None)
+
+
+def _is_defaults(trial: Any) -> bool:
+    return bool(trial.user_attrs.get(DEFAULTS, trial.number == 0))
+
+
+def _going_on(trial: Any) -> dict[str, Any]:
+    """What is noted of a trial that takes up an interrupted one under another number."""
+    return {GOES_ON: trial.number, DEFAULTS: _is_defaults(trial)}
 
 
 def _goes_on(folder: Path) -> bool:

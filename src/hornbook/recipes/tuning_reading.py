@@ -34,7 +34,7 @@ def says(
     n = sum(t.state == "finished" for t in trials)
     settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
     said = f"Best of {n} whole trials by {chosen_by}: trial {best} ({settings})."
-    if best == 0:
+    if found.defaults:
         return f"{said} These are the defaults: searching found nothing better."
     if beside is None:
         return said

@@ -117,6 +117,7 @@ class TrialRecord(Record):
 
     number: int
     state: TrialState
+    defaults: bool = False  # whether nothing in it was searched for
     settings: dict[str, Setting]  # those that were searched
     score: Finite = None
     metrics: dict[str, Finite] = Field(default_factory=dict)
@@ -138,7 +139,7 @@ class SearchedSetting(Record):
 
 
 class TuningRecord(Record):
-    """tuning.json: a search over settings, by validation alone; trial 0 is the defaults.
+    """tuning.json: a search over settings, by validation alone; one trial is the defaults.
 
     chosen_by: the metric, or the loss. higher_is_better: of chosen_by, whose score is negated.
     """
