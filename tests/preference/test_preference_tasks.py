@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hornbook.adapters import lora
+from hornbook.adapters.methods import prepare
 from hornbook.bundle import Bundle
 from hornbook.data.preferences import Judged, Preference
 from hornbook.errors import ConfigError, DataError, TrainingError, UnknownNameError
@@ -24,6 +25,8 @@ from hornbook.nn.layout import Ragged
 from hornbook.preference import measures
 from hornbook.preference.reward import Reward
 from hornbook.preference.task import Dpo, Ipo, Kto, Orpo
+from hornbook.recipes.adaptation import Adaptation
+from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.tasks.branches import branch_log_probs
 from hornbook.tasks.task import Parts
 from hornbook.text.chat_template import ChatTemplate
@@ -182,6 +185,51 @@ def test_the_reference_is_asked_once_about_an_item(bundle, monkeypatch):
         lambda *_: pytest.fail("the reference was computed again"),
     )
     assert task.loss(model, task.collate(items[::-1])).total.item() == pytest.approx(first)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_stopped_and_resumed_ends_with_the_same_bits(method, bundle, tmp_path):
+    """What the reference says of an item is of the same batch, wherever the run began."""
+    words = "a plain text user assistant system".split()  # noqa: SIM905
+    pairs = [
+        Preference(
+            " ".join(words[: 1 + i % 5]), " ".join(words[i % 4 :]), words[i % 6] * (1 + i % 3)
+        )
+        for i in range(40)
+    ]
+    settings = AdaptSettings(
+        task="dpo", model="tiny", data="pairs", lr=0.02, epochs=2, tokens_per_step=150,
+        method=method, precision="float32",
+    )  # fmt: skip
+
+    def weights(folder, stop_after=None):
+        task, model = task_of("dpo", bundle), copy.deepcopy(bundle.model)
+        torch.manual_seed(0)
+        prepare(model, method, rank=2)
+        taken = []
+        listener = type("", (), {"hear": taken.append, "hear_evaluation": print})()
+        items = task.items(pairs)
+        run = Adaptation(model, task, items, None, settings, folder)
+        assert run.n_steps > 12
+        run.run(listener, lambda: len(taken) == stop_after)
+        return model.state_dict()
+
+    whole = weights(tmp_path / "whole")
+    weights(tmp_path / "parts", stop_after=3)
+    again = weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_the_reference_knows_the_items_from_the_start(bundle, monkeypatch):
+    task, model, told = task_of("dpo", bundle), adapted(bundle), []
+    items = task.items(PAIRS)
+    task.begin(model, items, progress=lambda done, n: told.append((done, n)))
+    monkeypatch.setattr(
+        "hornbook.preference.reference.branch_log_probs",
+        lambda *_: pytest.fail("the reference was computed again"),
+    )
+    task._reference(model, task.collate(items[1:3]))
+    assert told[-1] == (4, 4)
 
 
 def test_the_reference_is_read_without_dropout(bundle):

@@ -4,7 +4,7 @@ run that is opened again, the model of that name."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hornbook.adapters.lora import adapters, switched_off
 from hornbook.bundle import open_model
 from hornbook.errors import CheckpointError, TrainingError, UnavailableError, UnknownNameError
-from hornbook.tasks.branches import BranchBatch, branch_log_probs, summed
+from hornbook.tasks.branches import BranchBatch, batches, branch_log_probs, lay, summed
 
 _MOST = 2**24  # logits made at once
 
@@ -23,21 +23,49 @@ _MOST = 2**24  # logits made at once
 class Reference:
     """What the model was. It is asked once about each item and remembers the answer.
 
+    `begin` comes before the first step: it asks about the items that are learnt from, in batches
+    that are the same whenever the run begins or goes on, for in another batch a number is rounded
+    otherwise. Of other items, such as validation's, the answer is of the batch that they came in.
+
     An adapter switched off costs no memory; a model all of whose weights learn is copied by
-    `begin`, which has to come before the first step. base: the name of the model that a saved one
-    was made of.
+    `begin`. base: the name of the model that a saved one was made of.
     """
 
     def __init__(self, base: str = "") -> None:
         self._base = base
         self._copy: nn.Module | None = None
-        self._known: dict[Hashable, tuple[float, ...]] = {}
+        self._known: dict[Hashable, list[float]] = {}  # by item
+        self._met: dict[tuple[Hashable, ...], list[float]] = {}  # by the items of a batch
 
-    def begin(self, model: nn.Module) -> None:
-        """Keep what is to be changed: nothing where it is an adapter that learns."""
+    def begin(
+        self,
+        model: nn.Module,
+        items: Sequence[Any] = (),
+        *,
+        device: str = "cpu",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Keep what is to be changed, nothing where it is an adapter that learns; and what it says
+        of these items."""
         self._known.clear()
+        self._met.clear()
         if self._copy is None and not adapters(model):
             self._copy = copy.deepcopy(model).eval().requires_grad_(False)
+        n_done = 0
+        for batch in batches(items):
+            those = [items[i] for i in batch]
+            parts = self._asked(model, lay(those, device)).tolist()
+            for item in those:
+                self._known[item] = parts[: len(item.branches)]
+                parts = parts[len(item.branches) :]
+            n_done += len(those)
+            if progress:
+                progress(n_done, len(items))
+
+    @torch.no_grad()
+    def _asked(self, model: nn.Module, batch: BranchBatch) -> Tensor:
+        with self.of(model) as reference:
+            return branch_log_probs(reference, batch)
 
     def is_known(self, model: nn.Module) -> bool:
         """Whether there is a reference: not for a saved model whose base isn't here any more."""
@@ -78,14 +106,11 @@ class Reference:
         """The log-probabilities (N,) of a batch's branches. items: what the batch was laid of."""
         if all(item in self._known for item in items):
             known = [value for item in items for value in self._known[item]]
-            return torch.tensor(known, device=batch.tokens.device)
-        with torch.no_grad(), self.of(model) as reference:
-            found = branch_log_probs(reference, batch)
-        parts = found.tolist()
-        for item in items:
-            self._known[item] = tuple(parts[: len(item.branches)])
-            parts = parts[len(item.branches) :]
-        return found
+        else:
+            if tuple(items) not in self._met:
+                self._met[tuple(items)] = self._asked(model, batch).tolist()
+            known = self._met[tuple(items)]
+        return torch.tensor(known, device=batch.tokens.device)
 
     @torch.no_grad()
     def beside(self, model: Any, batch: BranchBatch) -> tuple[Tensor, Tensor, Tensor]:

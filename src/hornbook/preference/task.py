@@ -47,6 +47,7 @@ class _OverAnswers:
     name: ClassVar[str]
     best = "loss"
     watched = True  # a loss that falls may have been bought with a divergence that grows
+    compares_with_reference: ClassVar[bool] = True  # whether the loss does; the metrics always do
     encoder: Encoder
     reference: Reference
     base: str
@@ -97,8 +98,9 @@ class _OverAnswers:
         device: str = "cpu",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Keep what the model is now, where learning would change it."""
-        self.reference.begin(model)
+        """Keep what the model is now, where learning would change it, and what it says of these."""
+        asked = items if self.compares_with_reference else ()
+        self.reference.begin(model, asked, device=device, progress=progress)
 
     def items(self, examples: Sequence[Any]) -> list[Item]:
         found = [
@@ -237,6 +239,7 @@ class Orpo(_OverAnswers):
     """`losses.orpo` and the chosen answer's own loss, a mean over its tokens: no reference."""
 
     name: ClassVar[str] = "orpo"
+    compares_with_reference: ClassVar[bool] = False
     encoder: Encoder
     base: str = ""
     weight: float = 0.1

@@ -130,7 +130,8 @@ class Adaptation:
         self._drawn: list[list[int]] = []
         self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
         if begin := getattr(task, "begin", None):  # with the base's weights, also when resumed
-            begin(model, train_items, device=self.device, progress=None)
+            with self.accelerator.autocast():  # in the numbers that it learns in
+                begin(model, train_items, device=self.device, progress=None)
         self._base = fingerprint(model)
         self.n_steps = self._length()  # before resuming: another epoch has other batches
         self._resume()
