@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from hornbook import bundle
+from hornbook.cli.adaptation_tables import show_run
+from hornbook.cli.finetune import settled
 from hornbook.cli.main import app
+from hornbook.cli.train import pairs
 from hornbook.errors import ConfigError, UnknownNameError
 from hornbook.models.heads import SequenceClassifier
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.recipes.adaptation import open_task
+from hornbook.recipes.adaptation_opening import checked_options
+from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.kinds import KINDS
+from hornbook.records import AdaptSummary, MetricRecord
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.train import train_tokenizer
 
@@ -68,6 +77,52 @@ def run_of(folder, loss, *more, data="pairs.jsonl", command="align"):
     printed = hornbook(command, loss, "--model", folder / "model", "--data", folder / data,
                        "--out", out, *OPTIONS, *more)  # fmt: skip
     return out, json.loads(printed)
+
+
+@pytest.mark.parametrize(
+    ("task", "given"),
+    [
+        ("dpo", "beta=two"),
+        ("reward", "margin=[1]"),
+        ("embed", "sizes=64"),
+        ("translate", "n_beams=two"),
+        ("tag", "aggregation=last"),
+        ("answer", "stride=1.5"),
+    ],
+)
+def test_a_tasks_setting_of_another_type_is_refused(task, given):
+    name, value = given.split("=")
+    settings = AdaptSettings(task=task, model="m", data="d", **settled([f"{name}={value}"]))
+    with pytest.raises(ConfigError, match=f"{name} is '?{re.escape(value)}'?: .*") as refused:
+        checked_options(KINDS.load(task), settings)
+    assert f"--set {name}=... takes: " in refused.value.hint
+
+
+def test_numbers_are_numbers_without_a_point():
+    found = pairs(["a=5e-2", "b=-1E3", "c=[1e-1, 2]", "d=5e", "e=1e-2x", "f=3", "g=0.5"])
+    assert found == {
+        "a": 0.05, "b": -1000.0, "c": [0.1, 2], "d": "5e", "e": "1e-2x", "f": 3, "g": 0.5
+    }  # fmt: skip
+    options = settled(["beta=1", "smoothing=1e-1"])
+    settings = AdaptSettings(task="dpo", model="m", data="d", **options)
+    assert checked_options(KINDS.load("dpo"), settings) == {"beta": 1.0, "smoothing": 0.1}
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_the_settings_of_every_task_have_types(task):
+    settings = AdaptSettings(task=task, model="m", data="d")
+    assert checked_options(KINDS.load(task), settings) == {}
+
+
+def test_the_loss_is_shown_once(capsys):
+    made = AdaptSummary.model_construct(
+        n_validation=4, metrics_before={"loss": 2.0}, best_validation_loss=1.0, best="loss",
+        metrics=[MetricRecord(name="loss", value=1.0, low=0.9, high=1.1)], reading=None,
+        status="finished", seconds=1.0, n_steps=3, best_step=None, message="", n_test=None,
+    )  # fmt: skip
+    show_run(Path("none"), made, False, "finetune")
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("loss")]
+    assert len(shown) == 1 and shown[0].split()[1:] == "2.0000 1.0000 0.9000 to 1.1000".split()  # noqa: SIM905
 
 
 def test_dpo_from_a_file_to_a_run(folder):

@@ -134,8 +134,9 @@ def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -
     for name in ("before", "after", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     before = summary.metrics_before
-    loss = summary.best_validation_loss
-    table.add_row("loss", _four(before.get("loss")), _four(loss), "")
+    if not any(metric.name == "loss" for metric in summary.metrics):  # some tasks measure it too
+        loss = summary.best_validation_loss
+        table.add_row("loss", _four(before.get("loss")), _four(loss), "")
     for metric in summary.metrics:
         style = "bold" if metric.name == summary.best else ""
         interval = "" if metric.low is None else f"{_four(metric.low)} to {_four(metric.high)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -189,13 +190,18 @@ def pairs(settings: list[str]) -> dict[str, Any]:
     """`name=value` of each --set. Raises ConfigError for what is none."""
     import yaml
 
+    class Values(yaml.SafeLoader):
+        """YAML 1.1 with the numbers of 1.2: `5e-2` is one without a point, too."""
+
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Values.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     found = {}
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator or not name.strip():
             raise ConfigError(f"--set {setting} is not name=value", hint="E.g. --set lr=0.01")
         try:
-            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
+            found[name.strip().replace("-", "_")] = yaml.load(value, Values)  # noqa: S506 (a SafeLoader)
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"--set {setting}: {value!r} is not a value", hint=str(error)

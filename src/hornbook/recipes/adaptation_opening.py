@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from hornbook import bundle as bundles
@@ -79,11 +82,10 @@ def reopen(folder: Path, given: dict[str, Any]) -> Session:
 
 def _ready(settings: AdaptSettings, folder: Path) -> Session:
     kind = KINDS.load(settings.task)
-    _check_options(kind, settings)
+    own = checked_options(kind, settings)
     parts = kind.open_data(settings.data, settings.columns, seed=settings.seed)
     bundle = bundles.open_model(settings.model)
     make_accelerator(chosen_precision(settings), seed=settings.seed)  # seeds the head
-    own: dict[str, Any] = dict(settings.options)
     if settings.max_tokens is not None:
         own["max_tokens"] = settings.max_tokens
     task: Task = kind.make(bundle, parts, **own)
@@ -102,19 +104,43 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
     return Session(chosen.settings, chosen.names, bundle, parts, task, model, prepared, folder)
 
 
-def _check_options(kind: Any, settings: AdaptSettings) -> None:
-    """Raise ConfigError for a setting that neither the recipe nor the task has."""
+def checked_options(kind: Any, settings: AdaptSettings) -> dict[str, Any]:
+    """The task's own settings, as the types that it says they have.
+
+    Raises ConfigError for one that neither the recipe nor the task has, and for a value that is of
+    another type.
+    """
     parameters = inspect.signature(kind.make).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    own = [n for n in parameters if n not in ("bundle", "parts", "max_tokens")]
-    for name in settings.options:
-        if name not in own:
-            known = [*own, *AdaptSettings.model_fields]
-            raise ConfigError(
-                f"neither the recipe nor the task '{settings.task}' has a setting '{name}'",
-                hint=nearest(name, known),
-            )
+    types = get_type_hints(kind.make)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # it refuses other names itself
+        types = {f.name: get_type_hints(kind)[f.name] for f in fields(kind)
+                 if f.default is not MISSING}  # fmt: skip
+    else:
+        own = [n for n in parameters if n not in ("bundle", "parts", "max_tokens")]
+        for name in settings.options:
+            if name not in own:
+                known = [*own, *AdaptSettings.model_fields]
+                raise ConfigError(
+                    f"neither the recipe nor the task '{settings.task}' has a setting '{name}'",
+                    hint=nearest(name, known),
+                )
+    return {
+        name: _typed(name, value, types[name]) if name in types else value
+        for name, value in settings.options.items()
+    }
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        allowed = kind.__name__ if isinstance(kind, type) else str(kind)
+        allowed = re.sub(r"\w+\.(?=\w)", "", allowed)  # without modules
+        several = " Several stand in brackets: [64, 32]." if "[int" in allowed else ""
+        raise ConfigError(
+            f"{name} is {value!r}: {error.errors()[0]['msg']}",
+            hint=f"--set {name}=... takes: {allowed}.{several}",
+        ) from error
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
