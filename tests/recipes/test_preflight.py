@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import tiny_task
 import torch
 from test_adaptation import settings
-from tiny_task import Letters, Tiny
+from tiny_task import Tiny
 
 from hornbook.data.examples import Document, Example
 from hornbook.errors import ConfigError
@@ -43,7 +41,7 @@ HELD = [(t, "ab"[i % 2]) for i, t in enumerate(texts(10, 100))]
 
 
 def found_in(of, **more):
-    return findings_of(Tiny(), of, tiny_task.Model(), [], **more)
+    return findings_of(Tiny(), of, tiny_task.Model(), **more)
 
 
 def test_nothing_is_found_where_nothing_is():
@@ -79,30 +77,13 @@ def test_copies_within_and_between_parts():
     assert "contradictions" in codes(other, "warn")
 
 
-def test_truncation_says_how_much_is_lost():
-    class Cut(Tiny):
-        max_tokens = 4
-
-        def items(self, examples):
-            return [replace(item, tokens=item.tokens[:4]) for item in super().items(examples)]
-
-    examples = [Letters("ababab", "a"), Letters("ab", "b"), Letters("aab", "a")]
-    task = Cut()
-    of = Parts("x", examples, [])
-    found = findings_of(
-        task, of, tiny_task.Model(), task.items(examples), count_tokens=lambda t: 1 + len(t)
-    )
-    (cut,) = [f for f in found if f.code == "truncation"]
-    assert "1 of 3 training texts" in cut.what and "3 of 14 tokens" in cut.what
-
-
 def test_what_a_task_says_itself_is_not_said_twice():
     class Speaking(Tiny):
         def check(self, parts):
             return [Finding("label-vanished", "warn", "said")]
 
     only_a = [(t, "a") for t, _ in HELD]
-    found = findings_of(Speaking(), parts(GOOD, only_a), tiny_task.Model(), [])
+    found = findings_of(Speaking(), parts(GOOD, only_a), tiny_task.Model())
     assert codes(found) == {"label-vanished"}
 
 

@@ -185,3 +185,13 @@ def test_many_seconds_of_one_first_are_said(bundle):
     task = make(bundle, examples)
     (finding,) = task.check(Parts("x", examples, examples))
     assert finding.code == "several-positives" and finding.level == "warn"
+
+
+def test_only_a_text_that_is_cut_is_said_to_be(bundle):
+    """Two texts that are read whole may come to more together than one may have."""
+    one = Alike(text(1, 7), text(2, 7))
+    task = make(bundle, [one], max_tokens=10)
+    assert task.length(task.items([one])[0]) > 10
+    (long,) = make(bundle, [one], max_tokens=6).check(Parts("x", [one], []))
+    assert task.check(Parts("x", [one], [])) == []
+    assert long.code == "cut-short" and "100.0% of the texts" in long.what

@@ -201,7 +201,7 @@ def pairs(settings: list[str]) -> dict[str, Any]:
         if not separator or not name.strip():
             raise ConfigError(f"--set {setting} is not name=value", hint="E.g. --set lr=0.01")
         try:
-            found[name.strip().replace("-", "_")] = yaml.load(value, Values)  # noqa: S506 (a SafeLoader)
+            found[name.strip().replace("-", "_")] = yaml.load(value, Values)
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"--set {setting}: {value!r} is not a value", hint=str(error)

@@ -119,14 +119,7 @@ class Session:
 
     def look_over(self, *, measured: bool = True) -> PreflightRecord:
         """Preflight. measured: also rehearse: memory, time, one batch by heart."""
-        tokenizer = self.bundle.tokenizer
-        found = findings_of(
-            self.task,
-            self.parts,
-            self.model,
-            self.train_items,
-            count_tokens=lambda text: len(tokenizer.encode(text)),
-        )
+        found = findings_of(self.task, self.parts, self.model)
         if measured and not any(f.level == "stop" for f in found):
             n_looks = self.settings.evaluations + 1
             held_out = self._n_tokens(self.task.items(self.some_validation))

@@ -1,7 +1,7 @@
 """Preflight: what of these data and this model would spoil a run, before any weight moves.
 
 Whatever the task: labels that the head has no place for, classes that vanish in a part, texts that
-are twice there or in two parts at once, what truncation loses. What a task knows better it says
+are twice there or in two parts at once. What a task knows better it says
 itself (`Task.check`), and then it is not said here; what takes a few steps to know stands in
 `rehearsal`.
 """
@@ -9,7 +9,7 @@ itself (`Task.check`), and then it is not said here; what takes a few steps to k
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -23,28 +23,18 @@ from hornbook.tasks.task import Finding, Parts, Task
 _NOT_READ = {"id", "place", "label", "labels", "tags", "answers", "article", "target", "good"}
 NEARLY_ALIKE = 20_000  # examples; of more only equal texts are looked for
 N_NAMED = 5
-MOST_COUNTED = 1000  # of the longest texts, when it is only asked what is cut off of them
 
 
-def findings_of(
-    task: Task,
-    parts: Parts,
-    model: nn.Module,
-    train_items: Sequence[Any],
-    *,
-    count_tokens: Callable[[str], int] | None = None,
-) -> list[Finding]:
+def findings_of(task: Task, parts: Parts, model: nn.Module) -> list[Finding]:
     """All that is found without training, the worst first.
 
-    count_tokens: of a text, uncut; without it nothing is said of truncation.
+    What is cut off of texts a task says itself: only it knows what it reads in windows or in parts.
     """
     own = task.check(parts)
     said = " ".join(f.code for f in own)
     found = [*own, *check_copies(parts)]
     if not any(word in said for word in ("label", "tag", "contradiction")):
         found += check_labels(parts, model)
-    if count_tokens and not any(word in said for word in ("truncat", "cut", "window")):
-        found += check_truncation(task, parts.train, train_items, count_tokens)
     return in_order(found)
 
 
@@ -168,42 +158,6 @@ def check_copies(parts: Parts) -> Iterator[Finding]:
             f"{first_excerpt!r}",
             "No model can be right on both.",
             "Look at them, and correct one of each.",
-        )
-
-
-def check_truncation(
-    task: Task,
-    examples: Sequence[Any],
-    items: Sequence[Any],
-    count_tokens: Callable[[str], int],
-) -> Iterator[Finding]:
-    """What is cut off of training texts. Only items as long as the longest can have been cut."""
-    longest = getattr(task, "max_tokens", None)
-    if longest is None:
-        return
-    kept: Counter[int] = Counter()
-    full: set[int] = set()
-    for item in items:
-        kept[item.source] += task.length(item)
-        if task.length(item) >= longest:
-            full.add(item.source)
-    n_cut = n_lost = 0
-    looked_at = sorted(full)[:: max(1, len(full) // MOST_COUNTED)]
-    for source in looked_at:
-        n = count_tokens(reading_of(examples[source]))
-        if n > kept[source]:
-            n_cut, n_lost = n_cut + 1, n_lost + n - kept[source]
-    if n_cut:
-        share = len(full) / len(looked_at)  # what was found stands for all of them
-        n_cut, n_lost = round(n_cut * share), round(n_lost * share)
-        n_all = sum(kept.values()) + n_lost
-        yield Finding(
-            "truncation",
-            "warn" if n_lost > 0.05 * n_all else "note",
-            f"{n_cut} of {len(examples)} training texts are longer than {longest} tokens; "
-            f"{n_lost:,} of {n_all:,} tokens ({n_lost / n_all:.1%}) are not read",
-            "What stands there is not learnt.",
-            "Raise --set max_tokens if the model's context allows it, or cut texts into parts.",
         )
 
 

@@ -30,6 +30,7 @@ from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
 from hornbook.nn.processes import of_all
 from hornbook.tasks.embed_losses import at_sizes, cosine_regression, in_batch_negatives, triplet
+from hornbook.tasks.label_findings import cut_short
 from hornbook.tasks.metrics import regression_metrics
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.text.tokenizer import Tokenizer
@@ -311,7 +312,9 @@ class Embed:
         return [Shown(name(token)) for text in item.texts for token in text]
 
     def check(self, parts: Parts) -> list[Finding]:
-        found = []
+        some = parts.train[:LOOKED_AT]
+        texts = [text for one in some for text in _texts(one)]
+        found = cut_short(list(map(len, self.tokenizer.encode(texts))), self.max_tokens)
         if self.loss_name == "in-batch":
             firsts = Counter(one.first for one in parts.train)
             n = sum(count for count in firsts.values() if count > 1)
@@ -326,6 +329,9 @@ class Embed:
                     )
                 )
         return found
+
+
+LOOKED_AT = 2000  # examples whose texts are measured before training
 
 
 def _encoder(bundle: Any) -> Any:
