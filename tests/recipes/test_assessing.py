@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny_task
@@ -16,6 +17,7 @@ from hornbook.evaluation import looks
 from hornbook.recipes import assessing
 from hornbook.recipes.adaptation import Opened
 from hornbook.recipes.kinds import KINDS
+from hornbook.recipes.learning_curve import predictions_in
 from hornbook.records import AssessmentRecord
 from hornbook.tasks.task import Parts
 
@@ -140,6 +142,50 @@ def _named(run):
 def test_a_model_as_it_came_is_not_judged_by_a_head_of_noise(runs):
     with pytest.raises(ConfigError, match="its head would be noise"):
         assessing.evaluate_run("minilm", part="test", task="classify", data="x")
+
+
+@pytest.mark.parametrize("beside", ["task.json", "../config.yaml"])
+def test_a_fine_tuned_model_is_not_judged_as_if_it_came_so(beside, tmp_path, monkeypatch):
+    """--task would go round the division of its data, the count of looks and refuse_selection."""
+    model = tmp_path / "trials/003/model"
+    model.mkdir(parents=True)
+    (model / beside).write_text('{"task": "chat", "method": "full"}')
+    monkeypatch.setattr(
+        assessing.bundles, "open_model", lambda name: SimpleNamespace(path=model, name=name)
+    )
+    with pytest.raises(ConfigError, match="was fine-tuned") as caught:
+        assessing.evaluate_run(
+            str(model), part="test", task="chat", data="letters", out=tmp_path / "out"
+        )
+    assert "without --task" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_are_moved_to_where_their_batches_are(runs, monkeypatch):
+    devices = []
+
+    def assess(model, *rest, device, **more):
+        devices.append((model.weight.device.type, device))
+        return real(model, *rest, device=device, **more)
+
+    real = assessing.assess
+    monkeypatch.setattr(assessing, "assess", assess)
+    monkeypatch.setattr(assessing, "choose_precision", lambda: SimpleNamespace(device="meta"))
+    good, bad = runs("good"), runs("bad", wrong=4)
+    assessing.evaluate_run(str(good), part="validation", against=str(bad))
+    assert devices == [("meta", "meta")] * 2
+
+
+def test_separators_that_are_no_newlines_end_no_line(tmp_path):
+    """JSON that is written as it is holds U+2028, U+2029 and U+0085 inside of its strings."""
+    said = "a\u2028b\u2029c\u0085d"
+    for _ in range(2):
+        found = looks.look(tmp_path, data=said, examples_hash="h")
+    assert found.number == 2
+    assert looks._looks(tmp_path / looks.LOOKS) == ["h", "h"]
+    line = json.dumps({"prediction": said}, ensure_ascii=False) + "\n"
+    (tmp_path / "validation.jsonl").write_text(2 * line, encoding="utf-8")
+    assert predictions_in(tmp_path) == [said, said]
 
 
 def test_what_is_printed(runs):

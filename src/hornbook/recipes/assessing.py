@@ -57,8 +57,8 @@ def evaluate_run(
 
     run, against: folders, or names in `runs/`. data: that of training when None. task: for a model
     that was never fine-tuned, what to judge it at; `out` is then where the record goes. Raises
-    ConfigError for a choice by the test part, and for runs of different tasks; DataError where the
-    data have no such part.
+    ConfigError for a choice by the test part, for runs of different tasks, and for a task named
+    beside a fine-tuned model; DataError where the data have no such part.
     """
     if against is not None and part == "test" and task is None:
         looks.refuse_selection(folder_of(run), folder_of(against))
@@ -91,6 +91,9 @@ def evaluate_run(
     device = choose_precision().device
     stem = _stem(part, str(source), digest)
     started = time.perf_counter()
+    for one in (subject, other):
+        if one is not None:
+            one.opened.model.to(device)
     ours = assess(
         subject.opened.model, subject.opened.task, examples, device=device, progress=progress
     )
@@ -177,12 +180,28 @@ def _untrained(
     if data is None:
         raise ConfigError("--task needs data to judge by", hint="Add --data D.")
     opened = bundles.open_model(model)
+    if opened.path is not None:
+        _refuse_fine_tuned(model, opened.path.resolve())
     kind = KINDS.load(task)
     parts = kind.open_data(data, dict(columns or {}), seed=0)
     made = kind.make(opened, parts)
     folder = out or runs.default_folder(f"evaluate-{Path(model).name}")
     folder.mkdir(parents=True, exist_ok=True)
     return Subject(folder, Opened(opened, made.build(opened).eval(), made), {})
+
+
+def _refuse_fine_tuned(model: str, path: Path) -> None:
+    """Such a run has its own division of the data and its own count of looks at the test part.
+
+    Raises ConfigError.
+    """
+    runs_of = (p for p in (path, path.parent) if "method" in settings_of(p))
+    run = next(runs_of, path if (path / "task.json").is_file() else None)
+    if run is not None:
+        raise ConfigError(
+            f"{model} was fine-tuned, and --task is for models as they came",
+            hint=f"Evaluate it without --task: hornbook evaluate {run} --on validation",
+        )
 
 
 def _check_alike(subject: Subject, other: Subject) -> None:
