@@ -110,8 +110,9 @@ class StudyFolder:
     def test_examples(self) -> list[Example]:
         """Test texts with their labels. Only for judging: no worker calls this."""
         examples = read_examples(self.path / "data" / "test_documents.jsonl")
-        lines = (self.path / "data" / "test_targets.jsonl").read_text("utf-8").splitlines()
-        labels = [json.loads(line)["labels"] for line in lines]
+        # Not splitlines(): a label may hold U+2028 and the like as they are.
+        lines = (self.path / "data" / "test_targets.jsonl").read_text("utf-8").split("\n")
+        labels = [json.loads(line)["labels"] for line in lines if line]
         return [Example(e.document, tuple(given), id=e.id) for e, given in zip(examples, labels)]
 
     def seconds(self) -> float:

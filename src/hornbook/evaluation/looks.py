@@ -71,7 +71,8 @@ def _looks(path: Path) -> list[str]:
     if not path.is_file():
         return []
     looks = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(): a name may hold U+2028 and the like as they are.
+    for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
         try:
             looks.append(str(json.loads(line)["examples_hash"]))
         except (ValueError, KeyError, TypeError):

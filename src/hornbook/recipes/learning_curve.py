@@ -147,8 +147,9 @@ def predictions_in(folder: Path) -> list[Any]:
     """What a run said of its validation part. Raises CheckpointError where it isn't there."""
     path = folder / "validation.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["prediction"] for line in lines]
+        # Not splitlines(): a prediction may hold U+2028 and the like as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line)["prediction"] for line in lines if line]
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path} can't be read: {error}", hint="Was the run finished? Run it again."
