@@ -15,6 +15,7 @@ from hornbook.errors import ConfigError
 from hornbook.interop.catalogue import find_model
 from hornbook.interop.huggingface import load_bert
 from hornbook.models.bert import Bert
+from hornbook.models.modern_bert import ModernBert
 from hornbook.nn.layout import Ragged
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.quantization import int8
@@ -37,7 +38,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        model: Bert,
+        model: Bert | ModernBert,
         tokenizer: Tokenizer,
         *,
         max_tokens: int = 256,

@@ -98,14 +98,16 @@ def _encoder(name: str, task: str) -> Any:
     """A sentence encoder, of the catalogue or fine-tuned here."""
     from hornbook.embeddings.encoder import TextEncoder
     from hornbook.models.bert import Bert
+    from hornbook.models.modern_bert import ModernBert
 
     opened = bundles.open_model(name)
     trunk = opened.model
-    if not isinstance(trunk, Bert):
+    if not isinstance(trunk, Bert | ModernBert):
         raise wrong_model(opened, task, "a sentence encoder, such as minilm")
     card = card_of(opened)
     options = card if card and card["task"] == "embed" else {}
-    return TextEncoder(trunk, opened.tokenizer, max_tokens=options.get("max_tokens") or 256)
+    n_tokens = options.get("max_tokens") or min(256, trunk.config.context_length)
+    return TextEncoder(trunk, opened.tokenizer, max_tokens=n_tokens)
 
 
 def fill(model: str, asked: Asked) -> Say:
