@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=300, help="of our training, at most")
     parser.add_argument("--steps", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=2.8e-4, help="the peak")
+    parser.add_argument("--rate", type=float, default=2.2e-4, help="the peak")
     parser.add_argument("--held-out", type=int, default=60, help="pairs that are measured")
     parser.add_argument("--drawn", type=int, default=16, help="answers drawn for the divergence")
     parser.add_argument("--model", default=MODEL)
