@@ -1,4 +1,5 @@
-"""A tiny run that kills itself (SIGKILL) after a step: killed_adaptation.py FOLDER STEP"""
+"""A tiny run that kills itself (SIGKILL) after a step, or goes to its end and writes its weights
+where the step is 0: killed_adaptation.py FOLDER STEP"""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from test_adaptation import Run
 
 os.environ |= {"HORNBOOK_DEVICE": "cpu", "HORNBOOK_PRECISION": "float32"}
@@ -20,4 +22,7 @@ class Killed(Run):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-Killed(Path(sys.argv[1]), dropout=0.2).go()
+folder = Path(sys.argv[1])
+run = Killed(folder, dropout=0.2)
+assert run.go().step == 12
+save_file({name: t.contiguous() for name, t in run.weights.items()}, folder / "weights.safetensors")
