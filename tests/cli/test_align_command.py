@@ -18,9 +18,9 @@ from hornbook.cli.train import pairs
 from hornbook.errors import ConfigError, UnknownNameError
 from hornbook.models.heads import SequenceClassifier
 from hornbook.models.llama import Llama, LlamaConfig
-from hornbook.recipes.adaptation import open_task
 from hornbook.recipes.adaptation_opening import checked_options
 from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.adapted import open_task
 from hornbook.recipes.kinds import KINDS
 from hornbook.records import AdaptSummary, MetricRecord
 from hornbook.text.chat_template import ChatTemplate

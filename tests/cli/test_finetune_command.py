@@ -14,7 +14,7 @@ from hornbook import bundle
 from hornbook.cli.main import app
 from hornbook.errors import ConfigError, StudyError, TrainingError
 from hornbook.models.bert import Bert, BertConfig
-from hornbook.recipes.adaptation import open_task
+from hornbook.recipes.adapted import open_task
 from hornbook.records import AdaptSummary, Metrics, PreflightRecord
 from hornbook.text.train import train_tokenizer
 

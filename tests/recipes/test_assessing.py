@@ -15,7 +15,7 @@ from hornbook.cli.main import app
 from hornbook.errors import ConfigError, DataError
 from hornbook.evaluation import looks
 from hornbook.recipes import assessing
-from hornbook.recipes.adaptation import Opened
+from hornbook.recipes.adapted import Opened
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.learning_curve import predictions_in
 from hornbook.records import AssessmentRecord

@@ -20,7 +20,7 @@ from hornbook.interop.huggingface import save_model
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.heads import TokenClassifier
 from hornbook.nn.losses import IGNORE
-from hornbook.recipes.adaptation import open_task
+from hornbook.recipes.adapted import open_task
 from hornbook.tasks.sub_words import grouped
 from hornbook.tasks.tag import Tag
 from hornbook.tasks.tag_metrics import entity_metrics, macro_f1, word_accuracy

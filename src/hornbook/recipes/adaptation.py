@@ -1,7 +1,6 @@
-"""Adapt a model to any task: the loop, its checkpoints, the best kept; and the way back from disk.
+"""Adapt a model to any task: the loop, its checkpoints, the best kept.
 
     progress = adapt(model, task, items, validation, settings, folder, listener)
-    opened = open_task(run)        # bundle, model, task
 
 What a task is, `tasks.task` says; nothing here knows one. A run begun in a folder goes on from the
 checkpoint that lies there, with the same bits as if it had never stopped.
@@ -9,7 +8,6 @@ checkpoint that lies there, with the same bits as if it had never stopped.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -22,14 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hornbook import bundle as bundles
 from hornbook.adapters.fingerprint import fingerprint
 from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, ConfigError, TrainingError
 from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
-from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.language_model import SCHEDULES
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.tasks.task import Task
@@ -433,42 +429,3 @@ def chosen_precision(settings: AdaptSettings) -> Precision:
     if settings.precision in ("auto", chosen.dtype):
         return chosen
     return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A fine-tuned model as it was saved. model: with its head, ready to predict."""
-
-    bundle: Any
-    model: nn.Module
-    task: Task
-
-
-def open_task(path: Path | str) -> Opened:
-    """Open a run of `hornbook finetune` or its model folder.
-
-    Raises CheckpointError where there is no task.json beside the weights, or it is damaged.
-    """
-    path = Path(path)
-    inside = path / "model" if (path / "model" / "config.json").is_file() else path
-    card = read_card(inside / "task.json")
-    opened = bundles.load(inside)
-    task: Task = KINDS.load(card["task"]).reopen(card, opened)
-    return Opened(opened, task.build(opened).eval(), task)
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """A saved task.json. Raises CheckpointError when it is missing or names no task."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path.parent} was not fine-tuned for a task: it has no {path.name}",
-            hint="Name a run of `hornbook finetune`, or its folder 'model'.",
-        )
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        card["task"] = str(card["task"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not say what the task was: {error}", hint="Copy or train it again."
-        ) from error
-    return card

@@ -15,7 +15,7 @@ import torch
 from hornbook import bundle as bundles
 from hornbook.bundle import Bundle
 from hornbook.errors import ConfigError
-from hornbook.recipes.adaptation import read_card
+from hornbook.recipes.adapted import read_card
 
 Row = Mapping[str, Any]
 Say = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]

@@ -23,7 +23,7 @@ from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import Assessed, assess, comparison, hash_of, with_intervals
 from hornbook.evaluation.label_doubts import label_doubts
 from hornbook.nn.precision import choose_precision
-from hornbook.recipes.adaptation import Opened, open_task
+from hornbook.recipes.adapted import Opened, open_task
 from hornbook.recipes.kinds import KINDS
 from hornbook.records import AssessmentRecord, Part
 from hornbook.tasks.task import Parts
