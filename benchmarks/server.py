@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=15, help="For each of the first tokens.")
     parser.add_argument("--load", type=float, default=60, help="Seconds of load.")
     parser.add_argument("--client", help="A file: be the clients that it describes.")
@@ -69,12 +69,17 @@ class Bench:
         from hornbook.serving.served import Served
 
         self.failed: list[str] = []
-        self.bundle = open_bundle(name, precision)
-        form = run_in(self.bundle.model, precision)
-        print(f"{name}, {form}; {PROMPT_WORDS} words of prompt, {TEXT_TOKENS} tokens of text")
-        self.direct = Batch(self.bundle, n_slots=N_STREAMS)
-        self.timed = _timed(Batch)(self.bundle, n_slots=N_STREAMS)
+
+        def opened() -> None:
+            self.bundle = open_bundle(name, precision)
+            form = run_in(self.bundle.model, precision)
+            print(f"{name}, {form}; {PROMPT_WORDS} words of prompt, {TEXT_TOKENS} tokens of text")
+            self.direct = Batch(self.bundle, n_slots=N_STREAMS)
+            self.timed = _timed(Batch)(self.bundle, n_slots=N_STREAMS)
+
         served = Served()
+        self._run = served.turns.run  # in the thread that computes, as the command does
+        self._run(opened)
         tokenizer = self.bundle.tokenizer
         length = self.timed.context_length
         served.add_writer("model", self.timed, tokenizer, context_length=length)
@@ -94,7 +99,10 @@ class Bench:
             self.failed.append(claim)
 
     def texts(self, seeds: range) -> dict[int, str]:
-        """The text of each seed, by the batch itself."""
+        """The text of each seed, by the batch itself, called directly."""
+        return self._run(lambda: self._texts(seeds))
+
+    def _texts(self, seeds: range) -> dict[int, str]:
         from hornbook.generation.request import Request, Sampling
 
         ids = {}

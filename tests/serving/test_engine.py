@@ -249,21 +249,52 @@ def test_a_loop_that_has_gone_costs_nobody_else(engine, batch):
     assert asyncio.run(stay()) == "ababab"
 
 
-def test_turns_come_in_order():
-    turns, order = Turns(), []
+def test_a_fault_between_two_steps_ends_the_streams(engine, batch, caplog):
+    def fails(seconds, pieces):
+        raise ZeroDivisionError("secret prompt")
 
-    def take(name: int) -> None:
-        with turns:
-            order.append(name)
+    engine.on_step = fails
+
+    async def ask():
+        with pytest.raises(Refusal) as refusal:
+            await text_of(engine.submit([request_for(batch, "abc")]))
+        assert refusal.value.status == 500
+
+    asyncio.run(ask())
+    assert engine.n_open == 0
+    assert "ZeroDivisionError" in caplog.text and "secret" not in caplog.text
+    engine.on_step = lambda seconds, pieces: None
+    assert asyncio.run(text_again(engine, batch)) == "abcabc"
+
+
+async def text_again(engine, batch):
+    return await text_of(engine.submit([request_for(batch, "abc", 6)]))
+
+
+def test_turns_come_in_order_and_in_one_thread():
+    turns, order, waits = Turns(), [], threading.Event()
+    threads = [threading.Thread(target=lambda: turns.run(waits.wait))]
+    threads[0].start()
+    for name in range(8):
+
+        def take(name=name) -> None:
+            order.append((name, threading.get_ident()))
+
+        threads.append(threading.Thread(target=lambda take=take: turns.run(take)))
+        threads[-1].start()
+        while turns._thread._work_queue.qsize() < name + 1:
             time.sleep(0.001)
-
-    with turns:
-        threads = []
-        for name in range(8):
-            threads.append(threading.Thread(target=take, args=(name,)))
-            threads[-1].start()
-            while len(turns._line) < name + 2:
-                time.sleep(0.001)
+    waits.set()
     for thread in threads:
         thread.join()
-    assert order == list(range(8))
+    assert [name for name, _ in order] == list(range(8))
+    assert len({ident for _, ident in order}) == 1
+    assert order[0][1] != threading.get_ident()
+
+
+def test_a_turn_gives_its_result_and_its_error():
+    turns = Turns()
+    assert turns.run(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        turns.run(lambda: 1 // 0)
+    assert turns.run(lambda: 4) == 4

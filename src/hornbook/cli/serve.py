@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from hornbook.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
+    from hornbook.bundle import Bundle
     from hornbook.generation.batch import Batch
     from hornbook.serving.served import Served
 
@@ -110,7 +112,10 @@ def open_models(
     precision: str = "auto",
     context: int | None = None,
 ) -> Served:
-    """Open what is to be served. Each is called by its folder's or catalogue's name, or its own."""
+    """Open what is to be served. Each is called by its folder's or catalogue's name, or its own.
+
+    Models are opened in the thread that will compute with them: see `serving.turns.Turns`.
+    """
     from hornbook.serving.served import Served
 
     served = Served()
@@ -122,11 +127,13 @@ def open_models(
         if (folder / "study.json").is_file() or (folder / "technique.json").is_file():
             from hornbook.cli.predict import open_predictor
 
-            served.add_classifier(name, open_predictor(folder, None), n_open=n_open)
+            predictor = served.turns.run(partial(open_predictor, folder, None))
+            served.add_classifier(name, predictor, n_open=n_open)
         elif _is_encoder(path):
             from hornbook.embeddings.encoder import TextEncoder
 
-            served.add_encoder(name, TextEncoder.open(path), n_open=n_open)
+            encoder = served.turns.run(partial(TextEncoder.open, path))
+            served.add_encoder(name, encoder, n_open=n_open)
         else:
             _add_writer(served, name, path, n_slots, n_open, precision, context)
     return served
@@ -144,15 +151,19 @@ def _add_writer(
     from hornbook.cli.writers import WRITERS, open_bundle, run_in, stop_tokens
     from hornbook.generation.batch import Batch
 
-    opened = open_bundle(path, precision)
-    if opened.family not in WRITERS:
-        raise ConfigError(
-            f"{path} is a {opened.family}, which doesn't continue texts",
-            hint="Serve a decoder (gpt, gpt2, llama, bigram), a study, or a sentence encoder.",
-        )
-    print(f"{name}: {run_in(opened.model, precision)}")
-    batch = Batch(opened, n_slots=n_slots, context_length=context)
-    _warm_up(batch)
+    def opened_and_warm() -> tuple[Bundle, Batch]:
+        opened = open_bundle(path, precision)
+        if opened.family not in WRITERS:
+            raise ConfigError(
+                f"{path} is a {opened.family}, which doesn't continue texts",
+                hint="Serve a decoder (gpt, gpt2, llama, bigram), a study, or a sentence encoder.",
+            )
+        print(f"{name}: {run_in(opened.model, precision)}")
+        batch = Batch(opened, n_slots=n_slots, context_length=context)
+        _warm_up(batch)
+        return opened, batch
+
+    opened, batch = served.turns.run(opened_and_warm)
     served.add_writer(
         name,
         batch,

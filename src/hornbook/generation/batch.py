@@ -69,7 +69,7 @@ class _Slot:
 class Batch:
     """Continues many texts by one model. Synchronous; one thread at a time may use it.
 
-    n_slots: texts that are written at once. chunk: tokens of prompts that a step reads, about.
+    n_slots: texts that are written at once. chunk: tokens of a prompt that a step reads at most.
     context_length: less than the model's, to bound the memory of the slots.
     """
 
@@ -146,11 +146,13 @@ class Batch:
                 self._release(running)
 
     def step(self) -> list[Piece]:
-        """Read about a chunk of prompts, then write a token of each text that is read so far."""
+        """Read a chunk of one prompt, then write a token of each text that is read so far.
+
+        Of one only: its first token would wait for the prompts read after it.
+        """
         pieces, self._cancelled = self._cancelled, []
-        budget = self.chunk
-        while budget > 0 and (filling := self._next_to_fill()):
-            budget -= self._fill(filling, pieces)
+        if filling := self._next_to_fill():
+            self._fill(filling, pieces)
         ready = [running for running in self._running() if len(running.unread) == 1]
         if ready:
             slots = [running.slot for running in ready]
@@ -208,8 +210,8 @@ class Batch:
                 best = (i, n)
         return best
 
-    def _fill(self, running: _Running, pieces: list[Piece]) -> int:
-        """Read the next chunk of a prompt; how many tokens that was."""
+    def _fill(self, running: _Running, pieces: list[Piece]) -> None:
+        """Read the next chunk of a prompt."""
         slot = self._slots[running.slot]
         start = len(slot.tokens)
         n = min(len(running.unread), self.chunk - start % self.chunk)
@@ -224,7 +226,6 @@ class Batch:
             running.scored += running.writing.score_prompt(start + 1, logits[: n - is_last])
         if is_last:
             self._advance(running, logits[-1], pieces)
-        return n
 
     def _note_read(self, running: _Running, n: int) -> None:
         self._slots[running.slot].tokens += running.unread[:n]

@@ -1,4 +1,4 @@
-"""The engine: one thread steps a batch; async callers get what it writes, each their own.
+"""The engine: a batch stepped again and again; async callers get what it writes, each their own.
 
     submit -> inbox -> Batch.add          waits there for a slot
                        Batch.step         a token more for everybody, again and again
@@ -8,8 +8,9 @@ A text's first piece and its end are told at once, what lies between at most eve
 model steps more often than eyes can follow, and each event of each stream is a call of the system.
 
 A request counts as open from submit to its last piece; so many may be open, no more. Only the
-thread touches the batch. What the callers want of it (cancel, close) lies in the inbox, and is done
-before the next step.
+thread that computes (`serving.turns`) touches the batch: a round there makes a step, and asks for
+the next round as long as there is work. What the callers want of it (cancel, close) lies in the
+inbox, and is done before the next step.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hornbook.serving.turns import Turns
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.025  # seconds
+PAUSE = 0.04  # seconds
 
 Event = tuple[int, Piece]  # which of the stream's requests, and what was added to it
 
@@ -96,7 +97,7 @@ class Stream:
 class Engine:
     """Owns a batch. n_open: requests at once, running and waiting together.
 
-    on_step is called in the engine's thread with the seconds of each step and its pieces.
+    on_step is called after each step, in its thread, with its seconds and pieces.
     """
 
     def __init__(
@@ -111,19 +112,19 @@ class Engine:
         self._most = n_open
         self._turns = turns or Turns()
         self.on_step = on_step
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._has_round = False  # one is under way, or asked for
+        self._ended = threading.Event()
         self._inbox: deque[Callable[[], None]] = deque()
         self._n_open = 0
         self._mean_seconds = 1.0  # of a request: how long one who is turned away should wait
         self._closes_at: float | None = None
         self.is_broken = False
-        # Of the thread alone: whose request an id is, and when it came.
+        # Of the rounds alone: whose request an id is, and when it came.
         self._owners: dict[int, tuple[Stream, int, float]] = {}
         self._out: list[tuple[Stream, Event | HornbookError]] = []
         self._is_urgent = False
         self._told_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
 
     @property
     def n_open(self) -> int:
@@ -139,7 +140,7 @@ class Engine:
 
     @property
     def is_up(self) -> bool:
-        return self._thread.is_alive() and not self.is_broken and self._closes_at is None
+        return not self.is_broken and self._closes_at is None
 
     def submit(self, requests: Sequence[Request], *, seconds: float = 300.0) -> Stream:
         """Have texts written, within so many seconds. Call it in an event loop.
@@ -150,7 +151,7 @@ class Engine:
         if len(requests) > self._most:
             raise invalid(f"{len(requests)} texts are asked for at once, of at most {self._most}")
         stream = Stream(self, len(requests), seconds)
-        with self._changed:
+        with self._guard:
             if self._closes_at is not None:
                 raise closing()
             if self.is_broken:
@@ -162,34 +163,37 @@ class Engine:
                 )
             self._n_open += len(requests)
             self._inbox.append(lambda: self._add(stream, requests))
-            self._changed.notify()
+            self._ask_for_round()
         return stream
 
     def cancel(self, stream: Stream) -> None:
         """End a stream; it raises a Refusal. Safe from any thread."""
-        with self._changed:
+        with self._guard:
             self._inbox.append(lambda: self._end(stream, gone()))
-            self._changed.notify()
+            self._ask_for_round()
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more; streams have `grace` seconds to finish. Returns at once."""
-        with self._changed:
+        with self._guard:
             ends = time.monotonic() + grace
             self._closes_at = min(ends, self._closes_at or ends)
-            self._changed.notify()
+            self._ask_for_round()
 
     def join(self, seconds: float = 10.0) -> bool:
-        """Wait until the thread has ended, after `close`. Whether it has."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        """Wait until the last round has ended, after `close`. Whether it has."""
+        return self._ended.wait(seconds)
 
-    # What follows runs in the engine's thread.
+    def _ask_for_round(self) -> None:
+        """With the guard held."""
+        if not self._has_round:
+            self._has_round = True
+            self._turns.soon(self._round)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._inbox or self._has_work or self._closes_at is not None):
-                    self._changed.wait()
+    # What follows runs in the thread that computes.
+
+    def _round(self) -> None:
+        try:
+            with self._guard:
                 todo, self._inbox = self._inbox, deque()
             for action in todo:
                 action()
@@ -197,8 +201,16 @@ class Engine:
             if self._has_work:
                 self._step()
             self._deliver()
-            if self._closes_at is not None and not self._has_work and not self._inbox:
-                return
+        except Exception as error:  # a fault of this page: nobody may wait for ever
+            log_fault(error)
+            self._give_up()
+            self._deliver()
+        with self._guard:
+            self._has_round = False
+            if self._inbox or self._has_work:
+                self._ask_for_round()
+            elif self._closes_at is not None:
+                self._ended.set()
 
     @property
     def _has_work(self) -> bool:
@@ -221,8 +233,7 @@ class Engine:
     def _step(self) -> None:
         start = time.perf_counter()
         try:
-            with self._turns:
-                pieces = self._batch.step()
+            pieces = self._batch.step()
         except Exception as error:  # whatever it is, nobody may wait for ever
             log_fault(error)
             self._give_up()
@@ -277,7 +288,7 @@ class Engine:
             self.is_broken = True
 
     def _forget(self, n: int) -> None:
-        with self._changed:
+        with self._guard:
             self._n_open -= n
 
     def _deliver(self) -> None:

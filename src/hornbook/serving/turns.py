@@ -1,39 +1,34 @@
-"""Several threads that compute, one at a time, in order of arrival."""
+"""The thread that computes: everything of one server is computed in it, in order of arrival."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from types import TracebackType
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class Turns:
-    """A fair lock. `threading.Lock` isn't: a loop that gives it back and takes it again keeps it.
+    """Engines and encoders take turns in one thread, a step at a time.
 
-    The engines and encoders of one server share the processor by it, a step at a time: two that
-    compute at once would each use all the cores, and slow each other by more than half.
+    Two that compute at once would each use all the cores, and slow each other by more than half.
+    And one thread, not many in turn: each that computes gets a team of helpers from OpenMP, one a
+    core, which wait for work by turning round for a moment. As soon as there are more of them than
+    cores GNU's lets none turn round any more, and a step of many short products takes 1.6 times as
+    long. So models should be opened here too: the main thread's team would be one too many.
     """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._line: deque[threading.Lock] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="computing")
 
-    def __enter__(self) -> None:
-        mine = threading.Lock()
-        mine.acquire()
-        with self._guard:
-            self._line.append(mine)
-            first = len(self._line) == 1
-        if not first:
-            mine.acquire()  # given back by the one before
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call it in that thread, after what came before; its result, or its error.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._guard:
-            self._line.popleft()
-            if self._line:
-                self._line[0].release()
+        Don't call it from that thread: it would wait for itself.
+        """
+        return self._thread.submit(function).result()
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Have it called in that thread, after what came before; not to be waited for."""
+        self._thread.submit(function)

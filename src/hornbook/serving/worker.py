@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 from hornbook.serving.refusals import busy, closing, expired
@@ -56,8 +57,8 @@ class Worker(Generic[Result]):
             for start in range(0, len(texts), _AT_ONCE):
                 if stopped.is_set():
                     break
-                with self._turns:
-                    rows += self._function(texts[start : start + _AT_ONCE])
+                some = texts[start : start + _AT_ONCE]
+                rows += self._turns.run(partial(self._function, some))
             return rows
 
         self.n_open += 1
