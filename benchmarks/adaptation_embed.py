@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from claims import at_least, claim
+
 from hornbook import bundle as bundles
 from hornbook.data.alike import Alike
 from hornbook.evaluation.evaluate import compared, with_intervals
@@ -136,16 +138,21 @@ def main() -> None:
     tuned = spearman(test, after)
     print(f"before:                {said(spearman(test, before))}")
     print(f"ours:                  {said(tuned)}, {seconds:.0f} s")
+    at_least("STS-B, test, Spearman after tuning", tuned.value, 0.83, digits=4)
     if given.no_peer:
         return
     cosines, their_seconds = theirs(parts, given)
     other = spearman(test, cosines)
     print(f"{PEER}: {said(other)}, {their_seconds:.0f} s")
     (difference,) = compared([tuned], [other])
-    print(
-        f"ours - theirs: {difference.difference:+.4f} ({difference.low:+.4f} to "
-        f"{difference.high:+.4f}); {their_seconds / seconds:.2f}x their speed"
+    assert difference.high is not None
+    claim(
+        f"STS-B, Spearman, hornbook's minus {PEER}'s",
+        f"{difference.difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})",
+        "not below 0 by more than its interval",
+        difference.high >= 0,
     )
+    at_least(f"STS-B, speed, times {PEER}'s", their_seconds / seconds, 1)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from claims import at_least, at_most, claim
 
 from hornbook import bundle as bundles
 from hornbook.adapters.methods import prepare
+from hornbook.evaluation.evaluate import compared
 from hornbook.evaluation.significance import draws, interval
 from hornbook.generation.generate import generate, seeded
 from hornbook.nn.precision import Precision
@@ -152,8 +154,17 @@ def main() -> None:
     if arguments.peer:
         its = measured(task, theirs(), held_out)
         report("trl", start, its, None)
+        other = compared([after["accuracy"]], [its["accuracy"]])[0]
+        claim(
+            "DPO, held-out pair accuracy, hornbook's minus trl's",
+            f"{other.difference:+.3f} ({other.low:+.3f} to {other.high:+.3f})",
+            "not below 0 by more than its interval",
+            bool(other.high is not None and other.high >= 0),
+        )
+        at_least("DPO, speed, times trl's", statistics.median(ratios), 1)
     gained = after["accuracy"].value - start["accuracy"].value
-    print(f"verdict: {100 * gained:+.1f} points (10 wanted), KL {kl.mean():.2f} nats (below 10)")
+    at_least("DPO, points of held-out pair accuracy gained", 100 * gained, 10, digits=1)
+    at_most("DPO, divergence, nats a sequence", float(kl.mean()), 10)
 
 
 def report(

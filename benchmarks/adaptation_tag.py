@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adaptation_classify import WARM_UP, WEIGHT_DECAY, Trial, learn
+from adaptation_classify import WARM_UP, WEIGHT_DECAY, Trial, judged, learn
+from claims import at_least, at_most
 from finetuning import BATCH, PEER, TURN, InOrder, TakingTurns
 from transformers import (
     AutoTokenizer,
@@ -46,7 +47,7 @@ from transformers.utils import logging
 
 from hornbook import bundle as bundles
 from hornbook import files
-from hornbook.evaluation.evaluate import comparison, with_intervals
+from hornbook.evaluation.evaluate import with_intervals
 from hornbook.interop.catalogue import find_model
 from hornbook.interop.huggingface import load_model
 from hornbook.nn.precision import choose_precision
@@ -129,7 +130,8 @@ def speed(turns: int) -> None:
         print(f"    {name:24}{counted / statistics.median(seconds):9.0f} tokens/s")
     ratios = [theirs / ours for theirs, ours in taking.turns[1:]]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"    ratio: {middle:.2f} (quartiles {low:.2f} and {high:.2f}; claim: 2)")
+    print(f"    ratio: {middle:.2f} (quartiles {low:.2f} and {high:.2f})")
+    at_least(f"tagging, tokens a second, times {PEER}'s", middle, 2)
 
 
 def our_seconds(task: Tag, items: Sequence[TagItem]) -> Iterator[float]:
@@ -170,8 +172,8 @@ def memory() -> None:
         )
         peaks[name] = float(told.stdout.split()[-1])
     ratio = peaks["hornbook"] / peaks["trainer"]
-    print(f"peak memory: hornbook {peaks['hornbook']:.0f} MB, {PEER} {peaks['trainer']:.0f} MB: "
-          f"{ratio:.2f} (claim: 1 at most)")  # fmt: skip
+    print(f"peak memory: hornbook {peaks['hornbook']:.0f} MB, {PEER} {peaks['trainer']:.0f} MB")
+    at_most(f"tagging, peak memory, times {PEER}'s", ratio, 1)
 
 
 def peak(name: str) -> None:
@@ -264,10 +266,7 @@ def quality(name: str, study: Study, seconds: float, seed: int) -> None:
     for who, metrics in (("hornbook", ours), (PEER, theirs)):
         for m in with_intervals(metrics)[:3]:
             print(f"    {who:24}{m.name:12} {m.value:.4f} ({m.low:.4f} to {m.high:.4f})")
-    print(f"    {comparison(PEER, ours, theirs).verdict}")
-    if trial.floor:
-        verdict = "holds" if ours[0].value >= trial.floor else "MISSED"
-        print(f"    {ours[0].name} of {trial.floor} wanted: {verdict}")
+    judged(name, ours, theirs, trial.floor)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
-"""Run benchmarks one after the other: `make bench`, or python benchmarks/all.py NAME ...
+"""Run benchmarks one after the other, and write RESULTS.md: `make bench`.
 
-Each runs in a process of its own, alone: two at once would measure each other.
+    python benchmarks/all.py                    # all of them: hours
+    python benchmarks/all.py server "adaptation_classify trec cola"
+    python benchmarks/all.py --table            # only the table of claims, from what stands there
+
+Each runs in a process of its own, alone: two at once would measure each other. What it prints is
+pasted into RESULTS.md between its markers, and the table of claims there is made from that.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
+import shlex
 import subprocess
 import sys
+import time
+from datetime import date
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CLAIMS = (
+RESULTS = HERE / "RESULTS.md"
+COMMANDS = (
     "language_model",
     "gpt_step",
     "masked_lm",
@@ -23,28 +34,106 @@ CLAIMS = (
     "generation_memory",
     "encoding_int8",
     "server",
-    "adaptation_classify",
-    "adaptation_tag",
-    "adaptation_chat",
-    "adaptation_preferences",
+    "adaptation_classify speed memory",
+    "adaptation_classify sms-spam",
+    "adaptation_classify trec",
+    "adaptation_classify cola",
+    "adaptation_classify sst2",
+    "adaptation_classify imdb",
+    "adaptation_tag speed memory",
+    "adaptation_tag wnut",
+    "adaptation_tag ewt",
+    "adaptation_tag xquad",
+    "adaptation_chat speed memory",
+    "adaptation_chat speed --float32",
+    "adaptation_chat quality",
+    "adaptation_preferences --peer",
     "adaptation_embed",
+    "adaptation_summarize",
     "translation",
+)
+CLAIM = re.compile(
+    r"^ *(?P<verdict>holds|MISSED): (?P<what>.*): (?P<reached>.*) \(wanted: (?P<wanted>.*)\)$", re.M
 )
 
 
 def main() -> None:
-    names = sys.argv[1:] or CLAIMS
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help="A benchmark, its options.")
+    parser.add_argument("--table", action="store_true", help="Make the table of claims only.")
+    arguments = parser.parse_args()
     failed = []
-    for name in names:
-        path = HERE / f"{name}.py"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in HERE.glob("*.py")))
-            sys.exit(f"there is no benchmark '{name}'; known: {known}")
-        print(f"\n== {name}", flush=True)
-        if subprocess.run([sys.executable, str(path)], check=False).returncode:
-            failed.append(name)
+    for command in [] if arguments.table else arguments.commands or COMMANDS:
+        printed = run(command)
+        if printed is None:
+            failed.append(command)
+        else:
+            save(paste(RESULTS.read_text(encoding="utf-8"), command, printed))
+    save(with_table(RESULTS.read_text(encoding="utf-8")))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def run(command: str) -> str | None:
+    """What a benchmark prints, shown meanwhile; None when it fails. Its errors are not kept."""
+    name, *options = shlex.split(command)
+    path = HERE / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in HERE.glob("*.py")))
+        sys.exit(f"there is no benchmark '{name}'; known: {known}")
+    print(f"\n== {command}", flush=True)
+    lines, began = [], time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-u", str(path), *options], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+    if process.returncode:
+        return None
+    took = time.perf_counter() - began
+    return "\n".join([f"{date.today()}, {commit()}, {took:.0f} s", *lines]).rstrip()
+
+
+def commit() -> str:
+    told = subprocess.run(
+        ["git", "-C", str(HERE), "describe", "--always", "--dirty"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return told.stdout.strip() or "no commit"
+
+
+def markers(command: str) -> tuple[str, str]:
+    return f"<!-- output: {command} -->", f"<!-- end of output: {command} -->"
+
+
+def paste(results: str, command: str, printed: str) -> str:
+    """RESULTS.md with what a benchmark printed; a section is added for one that has none."""
+    begin, end = markers(command)
+    if begin not in results:
+        results = f"{results.rstrip()}\n\n## {command}\n\n{begin}\n{end}\n"
+    name, *options = command.split(" ")
+    shown = " ".join([f"benchmarks/{name}.py", *options])
+    text = f"{begin}\n```text\n$ python {shown}\n{printed.replace('```', '')}\n```\n{end}"
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: text, results, flags=re.S)
+
+
+def with_table(results: str) -> str:
+    """RESULTS.md with the table of the claims that stand in it."""
+    begin, end = "<!-- claims -->", "<!-- end of claims -->"
+    rows = ["| benchmark | claim | wanted | reached | |", "|---|---|---:|---:|---|"]
+    for found in re.finditer(r"<!-- output: (.*?) -->(.*?)<!-- end of output", results, re.S):
+        for c in CLAIM.finditer(found[2]):
+            verdict = "holds" if c["verdict"] == "holds" else "**missed**"
+            what = c["what"].replace("|", "\\|")
+            rows.append(f"| {found[1]} | {what} | {c['wanted']} | {c['reached']} | {verdict} |")
+    text = "\n".join([begin, *rows, end])
+    return re.sub(f"{begin}.*?{end}", lambda _: text, results, flags=re.S)
+
+
+def save(results: str) -> None:
+    RESULTS.write_text(results, encoding="utf-8")
 
 
 if __name__ == "__main__":

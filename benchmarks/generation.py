@@ -26,6 +26,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the command does
 
 import torch
 import transformers
+from claims import at_least
 
 from hornbook import bundle
 from hornbook.cli.writers import quick
@@ -188,9 +189,9 @@ def measure(peer: Peer, rounds: int) -> None:
     for name, (ours_, them, wanted) in ratios.items():
         if them in median:
             each = statistics.median(a / b for a, b in zip(rates[ours_], rates[them]))
-            print(f"  {name:<48} {each:8.2f}   wanted: {wanted}")
+            at_least(name, each, wanted)
     together = streams / median[one + us]
-    print(f"  {f'{N_STREAMS} texts / one':<48} {together:8.2f}   wanted: 3")
+    at_least(f"{N_STREAMS} texts / one", together, 3)
 
 
 if __name__ == "__main__":

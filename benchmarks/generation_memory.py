@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from claims import claim
+
 from hornbook import bundle
 from hornbook.evaluation.writing_memory import CHUNK, writing_memory
 from hornbook.models.llama import Llama
@@ -83,11 +85,13 @@ def main() -> None:
         peak = json.loads(ran.stdout.splitlines()[-1])
         share = planned.total / peak - 1
         print(
-            f"{bits:>2} bits: planned {planned.total / 1e6:,.0f} MB (weights "
-            f"{planned.weights / 1e6:,.0f}, keys and values {planned.cache / 1e6:,.0f}), "
-            f"measured {peak / 1e6:,.0f} MB: {share:+.1%}",
+            f"{bits:>2} bits, {arguments.batch} texts of {arguments.context}: planned "
+            f"{planned.total / 1e6:,.0f} MB (weights {planned.weights / 1e6:,.0f}, "
+            f"keys and values {planned.cache / 1e6:,.0f}), measured {peak / 1e6:,.0f} MB",
             flush=True,
         )
+        what = f"memory of {bits} bits, planned against measured"
+        claim(what, f"{share:+.1%}", "within 10 %", abs(share) <= 0.1)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import psutil
+from claims import at_most
 
 CONTEXT, BATCH = 1024, 64
 
@@ -177,6 +178,7 @@ class Watch:
             f"{who}: peak memory {own / 1e6:.0f} MB; children {others}; together at most "
             f"{self.together / 1e6:.0f} MB"
         )
+        at_most(f"{who}, peak memory of all its processes, MB", self.together / 1e6, 400, digits=0)
 
 
 if __name__ == "__main__":
