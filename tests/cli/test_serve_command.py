@@ -98,7 +98,8 @@ def test_only_what_writes_embeds_or_classifies_is_served(tmp_path):
             serve.open_models([str(tmp_path)], n_slots=2, n_open=4)
 
 
-def test_it_answers_until_a_signal_and_ends_well(folder):
+@pytest.mark.parametrize("impatient", [False, True])
+def test_it_answers_until_a_signal_and_ends_well(folder, impatient):
     command = [sys.executable, "-m", "hornbook.cli.main", "serve", str(folder), "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -114,9 +115,12 @@ def test_it_answers_until_a_signal_and_ends_well(folder):
         refused = httpx.get(f"{url[0]}/v1/models", headers={"host": "evil.example"}, timeout=30)
         assert refused.status_code == 403
         process.send_signal(signal.SIGTERM)  # Ctrl-C is the same to it
+        if impatient:
+            process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "POST /v1/completions 200" in errors and "secret" not in errors
+    assert "Traceback" not in errors
 
 
 def test_a_saved_technique_classifies(tmp_path):

@@ -15,7 +15,6 @@ import typer
 from hornbook.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from hornbook.bundle import Bundle
     from hornbook.generation.batch import Batch
     from hornbook.serving.served import Served
 
@@ -129,17 +128,13 @@ def open_models(
 
             predictor = served.turns.run(partial(open_predictor, folder, None))
             served.add_classifier(name, predictor, n_open=n_open)
-        elif _is_encoder(path):
-            from hornbook.embeddings.encoder import TextEncoder
-
-            encoder = served.turns.run(partial(TextEncoder.open, path))
-            served.add_encoder(name, encoder, n_open=n_open)
         else:
-            _add_writer(served, name, path, n_slots, n_open, precision, context)
+            turn = partial(_open_model, served, name, path, n_slots, n_open, precision, context)
+            served.turns.run(turn)
     return served
 
 
-def _add_writer(
+def _open_model(
     served: Served,
     name: str,
     path: str,
@@ -148,22 +143,30 @@ def _add_writer(
     precision: str,
     context: int | None,
 ) -> None:
-    from hornbook.cli.writers import WRITERS, open_bundle, run_in, stop_tokens
+    """Open a model and add it as what it is. Raises ConfigError for what cannot be served."""
+    from hornbook import bundle
+    from hornbook.cli.writers import WRITERS, check_precision, run_in, stop_tokens
     from hornbook.generation.batch import Batch
+    from hornbook.recipes.served_as import label_scores, role, vectors
 
-    def opened_and_warm() -> tuple[Bundle, Batch]:
-        opened = open_bundle(path, precision)
-        if opened.family not in WRITERS:
-            raise ConfigError(
-                f"{path} is a {opened.family}, which doesn't continue texts",
-                hint="Serve a decoder (gpt, gpt2, llama, bigram), a study, or a sentence encoder.",
-            )
-        print(f"{name}: {run_in(opened.model, precision)}")
-        batch = Batch(opened, n_slots=n_slots, context_length=context)
-        _warm_up(batch)
-        return opened, batch
-
-    opened, batch = served.turns.run(opened_and_warm)
+    check_precision(precision)
+    opened = bundle.open_model(path)
+    does = role(opened)
+    if does == "classify":
+        served.add_classifier(name, label_scores(opened), n_open=n_open)
+        return
+    if does == "embed":
+        encoder, sizes = vectors(opened)
+        served.add_encoder(name, encoder, n_open=n_open, sizes=sizes)
+        return
+    if opened.family not in WRITERS:
+        raise ConfigError(
+            f"{path} is a {opened.family}, which doesn't continue texts",
+            hint="Serve a decoder (gpt, gpt2, llama, bigram), an encoder, a classifier or a study.",
+        )
+    print(f"{name}: {run_in(opened.model, precision)}")
+    batch = Batch(opened, n_slots=n_slots, context_length=context)
+    _warm_up(batch)
     served.add_writer(
         name,
         batch,
@@ -190,17 +193,6 @@ def _named(given: str) -> tuple[str, str]:
     if is_alias and name and path and not Path(given).exists():
         return name, path
     return Path(given.rstrip("/\\")).name.removesuffix(".gguf") or given, given
-
-
-def _is_encoder(name: str) -> bool:
-    """Whether a model turns texts into vectors: a BERT, by the config of its folder."""
-    if name == "minilm":
-        return True
-    try:
-        config = json.loads((Path(name).expanduser() / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == "bert"
 
 
 def _read_schema(path: Path) -> dict[str, Any]:

@@ -27,10 +27,7 @@ LARGE = 20_000_000  # parameters from which on reading the weights is what takes
 def open_bundle(name: str, precision: str = "auto") -> Bundle:
     """A model that writes, by name. Raises ConfigError for one that doesn't, or a format that
     nobody knows."""
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"there is no precision '{precision}'", hint=nearest(precision, PRECISIONS)
-        )
+    check_precision(precision)
     from hornbook import bundle
 
     opened = bundle.open_model(name)
@@ -40,6 +37,14 @@ def open_bundle(name: str, precision: str = "auto") -> Bundle:
             hint="Name a decoder: gpt, gpt2, llama, bigram.",
         )
     return opened
+
+
+def check_precision(precision: str) -> None:
+    """Raises ConfigError for a number format that nobody knows."""
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"there is no precision '{precision}'", hint=nearest(precision, PRECISIONS)
+        )
 
 
 def quick(model: Any) -> str:

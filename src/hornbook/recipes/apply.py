@@ -93,7 +93,7 @@ def _opened(task: str, name: str, asked: Asked) -> tuple[nn.Module, Task]:
     if card is not None and card["task"] == task:
         made = kind.reopen(card, opened)
     elif _can(task, opened, None if card is None else card["task"]):
-        made = kind.make(opened, _no_data(task, opened), **_own(task, asked))
+        made = kind.make(opened, head_as_data(task, opened), **_own(task, asked))
     else:
         raise wrong_model(opened, task, _WANTED[task])
     if asked.aggregation is not None and task == "tag":
@@ -136,7 +136,7 @@ def _can(task: str, opened: Bundle, trained_to: str | None) -> bool:
     return task == "choose" or (task in ("translate", "summarize") and opened.template is not None)
 
 
-def _no_data(task: str, opened: Bundle) -> Parts:
+def head_as_data(task: str, opened: Bundle) -> Parts:
     """What a model's own head tells apart, as if it had been data."""
     config = getattr(opened.model, "config", None)
     problem = getattr(config, "problem", "")

@@ -95,12 +95,16 @@ def similarity(model: str, asked: Asked) -> Say:
 
 
 def _encoder(name: str, task: str) -> Any:
-    """A sentence encoder, of the catalogue or fine-tuned here."""
+    """A sentence encoder by name. Raises ConfigError for a model that is none."""
+    return text_encoder(bundles.open_model(name), task)
+
+
+def text_encoder(opened: Bundle, task: str = "embed") -> Any:
+    """A sentence encoder, of the catalogue or fine-tuned here. Raises ConfigError for others."""
     from hornbook.embeddings.encoder import TextEncoder
     from hornbook.models.bert import Bert
     from hornbook.models.modern_bert import ModernBert
 
-    opened = bundles.open_model(name)
     trunk = opened.model
     if not isinstance(trunk, Bert | ModernBert):
         raise wrong_model(opened, task, "a sentence encoder, such as minilm")

@@ -135,6 +135,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._shop.served.close(0 if self.force_exit else self._shop.limits.grace_seconds)
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out then, and logs what it cuts off as a fault
+            await self.lifespan.shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

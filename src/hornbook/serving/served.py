@@ -78,13 +78,14 @@ class Writer:
 
 @dataclass(frozen=True)
 class Embedder:
-    """A model that turns texts into vectors."""
+    """A model that turns texts into vectors. sizes: smaller ones that these may be cut to."""
 
     name: str
     worker: Worker[tuple[np.ndarray, int]]
     created: int
     context_length: int | None = None
     capabilities: tuple[str, ...] = ("embeddings",)
+    sizes: tuple[int, ...] = ()
 
     @property
     def is_up(self) -> bool:
@@ -148,8 +149,10 @@ class Served:
         self._put(writer)
         return writer
 
-    def add_encoder(self, name: str, encoder: Encoder, *, n_open: int = 72) -> Embedder:
-        """Serve a model that turns texts into vectors."""
+    def add_encoder(
+        self, name: str, encoder: Encoder, *, n_open: int = 72, sizes: tuple[int, ...] = ()
+    ) -> Embedder:
+        """Serve a model that turns texts into vectors. sizes: as `Embedder`'s."""
 
         def rows(texts: Sequence[str]) -> list[tuple[np.ndarray, int]]:
             return list(zip(encoder.encode(texts), encoder.count_tokens(texts)))
@@ -157,7 +160,7 @@ class Served:
         self._check(name)
         worker = Worker(rows, n_open=n_open, turns=self.turns)
         limit = getattr(encoder, "max_tokens", None)
-        return self._put(Embedder(name, worker, int(time.time()), limit))
+        return self._put(Embedder(name, worker, int(time.time()), limit, sizes=sizes))
 
     def add_classifier(self, name: str, classifier: Classifier, *, n_open: int = 72) -> Sorter:
         """Serve a model that gives texts labels."""

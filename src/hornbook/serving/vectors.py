@@ -17,14 +17,22 @@ from hornbook.serving.shop import Shop
 
 
 async def embeddings(shop: Shop, request: Request, body: EmbeddingBody) -> dict[str, Any]:
-    """A vector of length 1 for each text. A text is read up to the model's limit of tokens."""
+    """A vector of length 1 for each text. A text is read up to the model's limit of tokens.
+
+    Fewer dimensions are given by models that were taught to (Kusupati et al. 2022, "Matryoshka
+    Representation Learning"): the first so many, of length 1 again.
+    """
     model = shop.served.find_as(Embedder, body.model, "embed texts")
     texts = await shop.asked(_list(body.input))
     work = model.worker.run(texts, seconds=shop.limits.request_seconds)
     rows = await while_there(request, work)
     width = len(rows[0][0])
-    if body.dimensions not in (None, width):
-        raise invalid(f"'{model.name}' gives {width} dimensions, no others", param="dimensions")
+    size = body.dimensions or width
+    if size not in (width, *model.sizes):
+        given = ", ".join(map(str, (width, *model.sizes)))
+        raise invalid(f"'{model.name}' gives {given} dimensions, no others", param="dimensions")
+    if size < width:
+        rows = [(vector[:size] / np.linalg.norm(vector[:size]), n) for vector, n in rows]
     n_tokens = sum(n for _, n in rows)
     as_text = body.encoding_format == "base64"
     data = [

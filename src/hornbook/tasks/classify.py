@@ -220,7 +220,7 @@ class Classify:
                 {"label": self.label_names[i], "probabilities": self._by_name(row)}
                 for i, row in zip(best, probabilities, strict=True)
             ]
-        chosen, probabilities = self._decide(logits)
+        chosen, probabilities = self.decide(logits)
         return [
             {
                 "labels": [self.label_names[i] for i in np.flatnonzero(given)],
@@ -381,7 +381,7 @@ class Classify:
             row[list(own)] = True
         return matrix
 
-    def _decide(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decide(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels (N, L) bool and probabilities (N, L); before `settle`, even odds and the best."""
         if self.decision is not None:
             return self.decision.predict(logits), self.decision.probabilities(logits)
