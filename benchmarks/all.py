@@ -38,8 +38,8 @@ COMMANDS = (
     "adaptation_classify sms-spam",
     "adaptation_classify trec",
     "adaptation_classify cola",
-    "adaptation_classify sst2",
-    "adaptation_classify imdb",
+    "adaptation_classify sst2 --seconds 1500",
+    "adaptation_classify imdb --labelled 1000",
     "adaptation_tag speed memory",
     "adaptation_tag wnut",
     "adaptation_tag ewt",
@@ -68,7 +68,7 @@ def main() -> None:
         if printed is None:
             failed.append(command)
         else:
-            save(paste(RESULTS.read_text(encoding="utf-8"), command, printed))
+            save(with_table(paste(RESULTS.read_text(encoding="utf-8"), command, printed)))
     save(with_table(RESULTS.read_text(encoding="utf-8")))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
