@@ -161,7 +161,6 @@ def main() -> None:
             "not below 0 by more than its interval",
             bool(other.high is not None and other.high >= 0),
         )
-        at_least("DPO, speed, times trl's", statistics.median(ratios), 1)
     gained = after["accuracy"].value - start["accuracy"].value
     at_least("DPO, points of held-out pair accuracy gained", 100 * gained, 10, digits=1)
     at_most("DPO, divergence, nats a sequence", float(kl.mean()), 10)

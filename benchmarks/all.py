@@ -11,6 +11,7 @@ pasted into RESULTS.md between its markers, and the table of claims there is mad
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -51,6 +52,7 @@ COMMANDS = (
     "adaptation_embed",
     "adaptation_summarize",
     "translation",
+    "quality",
 )
 CLAIM = re.compile(
     r"^ *(?P<verdict>holds|MISSED): (?P<what>.*): (?P<reached>.*) \(wanted: (?P<wanted>.*)\)$", re.M
@@ -82,7 +84,7 @@ def run(command: str) -> str | None:
         known = ", ".join(sorted(p.stem for p in HERE.glob("*.py")))
         sys.exit(f"there is no benchmark '{name}'; known: {known}")
     print(f"\n== {command}", flush=True)
-    lines, began = [], time.perf_counter()
+    lines, began, code = [], time.perf_counter(), commit()
     with subprocess.Popen(
         [sys.executable, "-u", str(path), *options], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -93,15 +95,20 @@ def run(command: str) -> str | None:
     if process.returncode:
         return None
     took = time.perf_counter() - began
-    return "\n".join([f"{date.today()}, {commit()}, {took:.0f} s", *lines]).rstrip()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    limit = f", OMP_NUM_THREADS={threads}" if threads else ""
+    return "\n".join([f"{date.today()}, {code}, {took:.0f} s{limit}", *lines]).rstrip()
 
 
 def commit() -> str:
-    told = subprocess.run(
-        ["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return told.stdout.strip() or "no commit"
+    """Of the code that runs, with a mark where it has been changed since."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(HERE.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
+    return (git("describe", "--always") or "no commit") + (" and changes" if changed else "")
 
 
 def markers(command: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ texts that transformers writes, faster.
 
     HORNBOOK_DATA=… python benchmarks/translation.py [--time 55m] [--run RUN] [--beams 5]
 
-Trains with `hornbook train seq2seq` for --time (or takes a finished --run), then scores the test
+Trains with `hornbook train seq2seq` for --time (or takes the finished --run), then scores the test
 part, greedily and with beams, with 95 % intervals by bootstrap over its 1,000 sentences. Then both
 libraries search with the same weights over the same sentences in the same batches, in turns; the
 first turn is left out and the ratio is the median. Texts that differ are counted: where two tokens
@@ -15,11 +15,11 @@ Needs: pip install 'hornbook[bench]'.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -115,23 +115,23 @@ def beside(opened: bundle.Bundle, folder: Path, test: list[SourceText], n_beams:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time", default="55m", help="how long to train")
-    parser.add_argument("--run", type=Path, help="a finished run, instead of training")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/translation"), help="where the run is, or will be"
+    )
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--n", type=int, help="score only so many sentences")
     given = parser.parse_args()
     data = Path(os.environ["HORNBOOK_DATA"]) / "multi30k"
-    with tempfile.TemporaryDirectory() as scratch:
-        run = given.run or Path(scratch) / "run"
-        if given.run is None:
-            began = time.perf_counter()
-            train(data, given.time, run)
-            print(f"trained in {(time.perf_counter() - began) / 60:.1f} minutes, all included")
-        columns = {"source": "en", "target": "de", "test": "test_2016_flickr"}
-        test = (open_sources(str(data), columns, seed=0).test or [])[: given.n]
-        opened = bundle.load(run)
-        score(opened, test, 1)
-        score(opened, test, given.beams)
-        beside(opened, run / "model", test, given.beams)
+    if not (given.run / "summary.json").is_file():
+        train(data, given.time, given.run)
+    summary = json.loads((given.run / "summary.json").read_text(encoding="utf-8"))
+    print(f"trained in {summary['seconds'] / 60:.1f} minutes, {summary['n_steps']:,} steps")
+    columns = {"source": "en", "target": "de", "test": "test_2016_flickr"}
+    test = (open_sources(str(data), columns, seed=0).test or [])[: given.n]
+    opened = bundle.load(given.run)
+    score(opened, test, 1)
+    score(opened, test, given.beams)
+    beside(opened, given.run / "model", test, given.beams)
 
 
 if __name__ == "__main__":

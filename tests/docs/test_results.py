@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -66,5 +67,7 @@ def test_a_benchmark_that_fails_or_is_unknown_leaves_the_page_alone(bench, tmp_p
 
 def test_the_page_holds_the_table_of_what_stands_in_it(bench):
     assert bench.with_table(RESULTS) == RESULTS
+    pasted = re.findall("<!-- output: (.*) -->", RESULTS)
+    assert pasted and set(pasted) <= set(bench.COMMANDS)
     for command in bench.COMMANDS:
         assert (BENCHMARKS / f"{command.split()[0]}.py").is_file(), command

@@ -272,9 +272,15 @@ async def text_again(engine, batch):
 
 
 def test_turns_come_in_order_and_in_one_thread():
-    turns, order, waits = Turns(), [], threading.Event()
-    threads = [threading.Thread(target=lambda: turns.run(waits.wait))]
+    turns, order, begun, waits = Turns(), [], threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        waits.wait()
+
+    threads = [threading.Thread(target=turns.run, args=(first,))]
     threads[0].start()
+    begun.wait()
     for name in range(8):
 
         def take(name=name) -> None:
@@ -282,7 +288,7 @@ def test_turns_come_in_order_and_in_one_thread():
 
         threads.append(threading.Thread(target=lambda take=take: turns.run(take)))
         threads[-1].start()
-        while turns._thread._work_queue.qsize() < name + 1:
+        while turns._line.qsize() < name + 1:
             time.sleep(0.001)
     waits.set()
     for thread in threads:

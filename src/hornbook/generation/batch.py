@@ -31,6 +31,8 @@ from hornbook.generation.request import Piece, Request, Scored
 from hornbook.generation.writing import Writing, check_ids
 from hornbook.text.tokenizer import Tokenizer
 
+SHORT = 64  # tokens of several prompts that a step reads together, at most
+
 
 class Speaker(Protocol):
     """A model with its tokenizer, as `bundle.Bundle` is."""
@@ -148,11 +150,16 @@ class Batch:
     def step(self) -> list[Piece]:
         """Read a chunk of one prompt, then write a token of each text that is read so far.
 
-        Of one only: its first token would wait for the prompts read after it.
+        Of one only, or of several short ones: its first token waits for what is read after it.
         """
         pieces, self._cancelled = self._cancelled, []
-        if filling := self._next_to_fill():
-            self._fill(filling, pieces)
+        n_read = 0
+        while filling := self._next_to_fill():
+            n = self._n_of_chunk(filling)
+            if n_read and n_read + n > min(SHORT, self.chunk):
+                break
+            self._fill(filling, n, pieces)
+            n_read += n
         ready = [running for running in self._running() if len(running.unread) == 1]
         if ready:
             slots = [running.slot for running in ready]
@@ -210,11 +217,15 @@ class Batch:
                 best = (i, n)
         return best
 
-    def _fill(self, running: _Running, pieces: list[Piece]) -> None:
-        """Read the next chunk of a prompt."""
+    def _n_of_chunk(self, running: _Running) -> int:
+        """How many tokens of a prompt are read next."""
+        start = len(self._slots[running.slot].tokens)
+        return min(len(running.unread), self.chunk - start % self.chunk)
+
+    def _fill(self, running: _Running, n: int, pieces: list[Piece]) -> None:
+        """Read the next n tokens of a prompt."""
         slot = self._slots[running.slot]
         start = len(slot.tokens)
-        n = min(len(running.unread), self.chunk - start % self.chunk)
         scores = running.request.prompt_logprobs and not running.prompt_read
         is_last = n == len(running.unread)
         n_wanted = n if scores else int(is_last)

@@ -7,6 +7,7 @@ label_scores(opened)       # what `serving.served.Served.add_classifier` takes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +21,12 @@ from hornbook.models.bert import Bert
 from hornbook.models.heads import SequenceClassifier
 from hornbook.models.modern_bert import ModernBert
 from hornbook.nn.precision import choose_precision
-from hornbook.recipes.apply import head_as_data
+from hornbook.recipes.apply import USES, head_as_data
 from hornbook.recipes.apply_plain import card_of, text_encoder
 from hornbook.recipes.kinds import KINDS
 from hornbook.tasks.classify import Classify
+from hornbook.tasks.masked_lm import MaskedLM
+from hornbook.tasks.next_sentence import BertPretraining
 
 Role = Literal["write", "embed", "classify"]
 
@@ -37,6 +40,8 @@ def role(opened: Bundle) -> Role:
     task = None if card is None else card["task"]
     if task in ("classify", "embed"):
         return task
+    if task in (None, "fill") and isinstance(model, MaskedLM | BertPretraining):
+        return "embed"  # by its trunk, as any BERT is
     if task is None and isinstance(model, SequenceClassifier):
         return "classify"
     if task is None and isinstance(model, Bert | ModernBert):
@@ -44,10 +49,10 @@ def role(opened: Bundle) -> Role:
     if not isinstance(model, nn.Module) or hasattr(model, "logits"):
         return "write"
     does = f"was fine-tuned to {task}" if task else f"is a {type(model).__name__}"
+    works = f" This one: hornbook run {task} {opened.name} …" if task in USES else ""
     raise ConfigError(
         f"{opened.name} {does}, for which the API has no route",
-        hint=f"Serve a decoder, a sentence encoder or a classifier; this one works by: "
-        f"hornbook run {task or 'TASK'} {opened.name} …",
+        hint=f"Serve a decoder, a sentence encoder or a classifier.{works}",
     )
 
 
@@ -97,5 +102,7 @@ def label_scores(opened: Bundle) -> LabelScores:
 def vectors(opened: Bundle) -> tuple[TextEncoder, tuple[int, ...]]:
     """A sentence encoder, and the sizes below its own that its vectors may be cut to."""
     card = card_of(opened) or {}
+    if isinstance(opened.model, MaskedLM | BertPretraining):
+        opened = replace(opened, model=opened.model.trunk)
     encoder: TextEncoder = text_encoder(opened)
     return encoder, tuple(n for n in card.get("sizes") or () if n < encoder.model.config.d_model)

@@ -54,7 +54,7 @@ def create_app(
     """An ASGI application that serves these models.
 
     keys: who may ask; None: everybody. hosts: the names it answers to; None: any. schema: what
-    every answer must follow. page: also serve the web page at "/". The models' threads end with it.
+    every answer must follow. page: also serve the web page at "/". The models' thread ends with it.
     """
     limits = limits or Limits()
     metrics = Metrics(served)

@@ -112,7 +112,7 @@ class Engine:
         self._most = n_open
         self._turns = turns or Turns()
         self.on_step = on_step
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a handler of signals may close in the midst of anything
         self._has_round = False  # one is under way, or asked for
         self._ended = threading.Event()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -201,16 +201,17 @@ class Engine:
             if self._has_work:
                 self._step()
             self._deliver()
-        except Exception as error:  # a fault of this page: nobody may wait for ever
+        except BaseException as error:  # a fault of this page: nobody may wait for ever
             log_fault(error)
             self._give_up()
             self._deliver()
-        with self._guard:
-            self._has_round = False
-            if self._inbox or self._has_work:
-                self._ask_for_round()
-            elif self._closes_at is not None:
-                self._ended.set()
+        finally:
+            with self._guard:
+                self._has_round = False
+                if self._inbox or self._has_work:
+                    self._ask_for_round()
+                elif self._closes_at is not None:
+                    self._ended.set()
 
     @property
     def _has_work(self) -> bool:
@@ -234,7 +235,7 @@ class Engine:
         start = time.perf_counter()
         try:
             pieces = self._batch.step()
-        except Exception as error:  # whatever it is, nobody may wait for ever
+        except BaseException as error:  # whatever it is (a panic of Rust's is no Exception)
             log_fault(error)
             self._give_up()
             return
@@ -283,7 +284,7 @@ class Engine:
                 self._batch.cancel(i)
             self._batch.step()
             self.is_broken = self._batch.n_running > 0
-        except Exception as error:
+        except BaseException as error:
             log_fault(error)
             self.is_broken = True
 
@@ -314,7 +315,7 @@ def _receive(items: Sequence[tuple[Stream, Event | HornbookError]]) -> None:
         stream.receive(item)
 
 
-def log_fault(error: Exception) -> None:
+def log_fault(error: BaseException) -> None:
     """Type and place of a fault; its text could quote a prompt."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

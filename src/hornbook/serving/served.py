@@ -210,9 +210,10 @@ class Served:
             entry.close(grace)
 
     def join(self, seconds: float = 10.0) -> None:
-        """Wait until all threads have ended, after `close`."""
+        """Wait until all that was asked for has ended, after `close`, and end the thread."""
         for entry in self:
             entry.join(seconds)
+        self.turns.close()
 
     def _check(self, name: str) -> None:
         if not name or len(name) > 200 or not name.isprintable():

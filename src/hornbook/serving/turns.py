@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -17,18 +20,42 @@ class Turns:
     core, which wait for work by turning round for a moment. As soon as there are more of them than
     cores GNU's lets none turn round any more, and a step of many short products takes 1.6 times as
     long. So models should be opened here too: the main thread's team would be one too many.
+
+    `SimpleQueue`, as a handler of signals may put something in; a daemon, as what has been
+    interrupted doesn't wait for the end of a step.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="computing")
+        self._line: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=_work, args=(self._line,), name="computing", daemon=True).start()
+        self._end = weakref.finalize(self, self._line.put, None)
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Call it in that thread, after what came before; its result, or its error.
 
         Don't call it from that thread: it would wait for itself.
         """
-        return self._thread.submit(function).result()
+        return self._put(function).result()
 
     def soon(self, function: Callable[[], None]) -> None:
-        """Have it called in that thread, after what came before; not to be waited for."""
-        self._thread.submit(function)
+        """Have it called in that thread, after what came before. It sees to its own errors."""
+        self._put(function)
+
+    def close(self) -> None:
+        """End the thread after what stands in line; nothing that comes later is called."""
+        self._end()
+
+    def _put(self, function: Callable[[], Result]) -> Future[Result]:
+        future: Future[Result] = Future()
+        self._line.put((future, function))
+        return future
+
+
+def _work(line: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
+    while (turn := line.get()) is not None:
+        future, function = turn
+        try:
+            future.set_result(function())
+        except BaseException as error:  # whoever waits gets it, whatever it is
+            future.set_exception(error)
+        del turn, future, function  # nothing is kept until the next comes
