@@ -192,6 +192,21 @@ def test_a_long_prompt_does_not_hold_up_the_others(llama):
     assert told.count(quick) == 5  # of 40 tokens 8 a step
 
 
+def test_short_prompts_are_read_together_and_others_one_a_step(llama):
+    batch = Batch(llama, n_slots=4)
+    short = [batch.add(Request(text(20, i), 2, n_logprobs=0)) for i in range(4)]
+    told = {p.request for p in batch.step()}
+    assert told == set(short[:3])  # 60 tokens; the fourth would be more than 64
+    batch = Batch(llama, n_slots=4)
+    long = [batch.add(Request(text(40, i), 8, n_logprobs=0)) for i in range(3)]
+    firsts: list[int] = []
+    while len(firsts) < 3:
+        new = {p.request for p in batch.step()} - set(firsts)
+        assert len(new) == 1
+        firsts += new
+    assert firsts == long
+
+
 def test_a_cancelled_request_is_gone_with_the_next_step(llama):
     batch = Batch(llama, n_slots=1, chunk=8)
     kept = Request(text(5), 8, Sampling(seed=1), n_logprobs=0)
