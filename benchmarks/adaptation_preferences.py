@@ -131,7 +131,7 @@ def main() -> None:
         from adaptation_preferences_peer import beside
 
         turns, theirs = beside(
-            ours, bundle.path, batches, arguments, turn=TURN, beta=BETA,
+            ours, arguments.model, batches, arguments, turn=TURN, beta=BETA,
             rank=RANK, alpha=ALPHA, warm_up=WARM_UP,
         )  # fmt: skip
         ratios = [peer / mine for peer, mine in turns[1:]]

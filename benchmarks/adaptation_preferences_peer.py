@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from adaptation_chat import exported
 from datasets import Dataset
 from peft import LoraConfig
 from torch.utils.data import SequentialSampler
@@ -56,7 +57,7 @@ class TakingTurns(TrainerCallback):
 
 def beside(
     ours: Iterator[float],
-    folder: Path,
+    name: str,
     batches: Sequence[Sequence[Item]],
     arguments: argparse.Namespace,
     *,
@@ -74,6 +75,7 @@ def beside(
     ]  # fmt: skip
     taking = TakingTurns(ours, turn, arguments.seconds)
     scratch = Path(tempfile.mkdtemp())
+    folder = exported(scratch / "model", name)
     trainer = InOrder(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
         args=DPOConfig(
