@@ -218,6 +218,7 @@ def quality(name: str, trial: Trial, seconds: float, seed: int) -> None:
     began = time.perf_counter()
     theirs = peers_metrics(task, items, parts, trial, n_steps, seed)
     others = time.perf_counter() - began
+    ours, theirs = (sorted(m, key=lambda m: m.name != trial.best) for m in (ours, theirs))
     print(f"{name}: {len(items):,} texts learnt, {len(parts.test):,} tested; {n_steps} steps of "
           f"{trial.per_step}, rate {trial.lr:g}; {took:.0f} s, {PEER} {others:.0f} s")  # fmt: skip
     for who, metrics in (("hornbook", ours), (PEER, theirs)):
