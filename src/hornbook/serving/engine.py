@@ -30,7 +30,7 @@ from hornbook.serving.turns import Turns
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.04  # seconds
+PAUSE = 0.05  # seconds
 
 Event = tuple[int, Piece]  # which of the stream's requests, and what was added to it
 
