@@ -186,10 +186,11 @@ def test_the_check_compares_like_with_like():
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_the_predicted_peak_is_the_measured_one():
+def test_the_predicted_peak_is_the_measured_one(monkeypatch):
     """A step with numbers, in a process of its own: within a tenth (memory given back at once,
     so that the C library's heap stays out of it; the whole table is benchmarks/plan.py)."""
     benchmark = Path(__file__).parents[2] / "benchmarks" / "plan.py"
+    monkeypatch.syspath_prepend(benchmark.parent)  # as python puts it before a script's run
     bench = runpy.run_path(str(benchmark))
     size, way = "small, 512 pieces", "float32, checkpointing"
     expected = plan(bench["recipe_of"](bench["SIZES"][size], bench["WAYS"][way]), CPU, SPEED)
