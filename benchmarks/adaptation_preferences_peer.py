@@ -75,9 +75,12 @@ def beside(
     ]  # fmt: skip
     taking = TakingTurns(ours, turn, arguments.seconds)
     scratch = Path(tempfile.mkdtemp())
-    folder = exported(scratch / "model", name)
+    with tempfile.TemporaryDirectory() as weights:  # half a gigabyte, not to be left behind
+        folder = exported(Path(weights) / "model", name)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     trainer = InOrder(
-        model=AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
+        model=model,
         args=DPOConfig(
             output_dir=str(scratch), max_steps=len(batches),
             per_device_train_batch_size=len(batches[0]), learning_rate=arguments.rate,
@@ -87,14 +90,14 @@ def beside(
             max_length=None,
         ),
         train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(folder),
+        processing_class=tokenizer,
         peft_config=LoraConfig(
             r=rank, lora_alpha=alpha, target_modules=LAYERS, task_type="CAUSAL_LM"
         ),
         callbacks=[taking],
     )  # fmt: skip
     trainer.train()
-    model: Any = trainer.model
+    model = trainer.model
     model.save_pretrained(scratch / "adapter")
 
     def opened() -> Any:
