@@ -32,13 +32,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 
 import torch
 from claims import at_least, at_most
+from turns import answer_turns, asked_turns
 
 from hornbook import bundle
 from hornbook.adapters.methods import prepare
@@ -51,7 +51,7 @@ from hornbook.tasks.chat import Chat, ChatParts
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.listeners import All
 from hornbook.training.loop import train_steps
-from hornbook.training.memory import peak_bytes
+from hornbook.training.memory import keep_freed_memory, peak_bytes, return_freed_memory
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.recomputation import recomputed
 from hornbook.training.schedules import Clock, linear
@@ -93,31 +93,18 @@ def exported(folder: Path, model: str) -> Path:
     return folder
 
 
-def answer_turns(folder: Path, dialogues: list[Dialogue], recompute: bool) -> None:
-    """Take TURN steps for each line of standard input, and say their seconds."""
+def our_turns(folder: Path, dialogues: list[Dialogue], recompute: bool) -> None:
+    """Answer turns, after a step on a batch that is not among theirs."""
     ours = our_steps(folder, dialogues, recompute=recompute)
-    next(ours)  # what is built once; this batch is not among theirs
-    for _ in sys.stdin:
-        print(sum(islice(ours, TURN)), flush=True)
-
-
-def turns_of_ours(folder: Path, n: int, recompute: bool) -> Generator[float, None, None]:
-    """Seconds of each of our turns, in a process of its own: accelerate has one number format a
-    process."""
-    command = [sys.executable, __file__, "turns-of-ours", "--folder", str(folder)]
-    command += ["--steps", str(n), *["--recompute"] * recompute]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
-        assert other.stdin and other.stdout
-        while True:
-            other.stdin.write("go\n")
-            other.stdin.flush()
-            yield float(other.stdout.readline())
+    next(ours)  # what is built once
+    answer_turns(ours, TURN)
 
 
 def our_steps(
     folder: Path, dialogues: list[Dialogue], *, recompute: bool = False
 ) -> Iterator[float]:
     """Seconds of each of our steps, collating included. recompute: gradient checkpointing."""
+    return_freed_memory() if recompute else keep_freed_memory()  # as the recipe does
     opened = bundle.load(folder)
     task = Chat.make(opened, ChatParts("instructions", dialogues, dialogues))
     model = task.build(opened)
@@ -203,7 +190,10 @@ def speed(model: str, turns: int, float32: bool, recompute: bool) -> None:
         task = Chat.make(opened, ChatParts("", used, used))
         n_tokens = sum(len(i.tokens) for i in task.items(used)[TURN * BATCH :]) / turns
         del opened, task
-        ours = turns_of_ours(folder, len(used), recompute)
+        ours = asked_turns(
+            [__file__, "turns-of-ours", "--folder", str(folder), "--steps", str(len(used)),
+             *["--recompute"] * recompute]
+        )  # fmt: skip
         taking = taking_turns(ours)
         train_peer(folder, used, float32=float32, callback=taking)
         ours.close()
@@ -326,7 +316,7 @@ def main() -> None:
         return
     if given.part == "turns-of-ours":
         used = conversations()[1][: given.steps]
-        answer_turns(given.folder, [*used[:BATCH], *used], given.recompute)
+        our_turns(given.folder, [*used[:BATCH], *used], given.recompute)
     else:
         who = given.part.rpartition("-")[2]
         memory_of(who, given.folder, given.steps, given.float32, given.recompute)

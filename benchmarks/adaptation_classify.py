@@ -7,7 +7,7 @@ on SST-2's dev part and .955 on TREC's six classes.
 
 speed, memory: the Trainer at its defaults (8 texts a batch, padded to the longest, float32, dropout
 as in the model's config) and our task over the same batches in the same order, taking turns of four
-steps; memory is the peak of a process of its own for each.
+steps, each in a process of its own; memory is the peak of one.
 sms-spam, trec, cola, sst2: both at equal settings (ours: number of texts a step, peak rate,
 schedule, steps), on the same texts, the Trainer with its dropout of .1, ours without (our default)
 but for SST-2; metrics of the test part with 95 % intervals and the paired difference. Of SST-2 the
@@ -45,6 +45,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.utils import logging
+from turns import answer_turns, asked_turns
 
 from hornbook import bundle as bundles
 from hornbook import files
@@ -60,7 +61,7 @@ from hornbook.tasks.fill import Fill
 from hornbook.tasks.task import Metric, Parts
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
-from hornbook.training.memory import peak_bytes
+from hornbook.training.memory import keep_freed_memory, peak_bytes
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
@@ -98,10 +99,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--labelled", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--alone", choices=["hornbook", "trainer"], help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=["hornbook", "trainer", "turns"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if arguments.alone == "turns":
+        answer_turns(our_turns(arguments.turns), TURN)
+        return
     if arguments.alone:
         peak(arguments.alone)
         return
@@ -135,7 +139,7 @@ def speed(turns: int) -> None:
     n = (turns + 1) * TURN * BATCH
     what, rows, task = texts_and_task(n)
     items = task.items(rows)
-    taking = TakingTurns(our_seconds(task, items))
+    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]))
     with tempfile.TemporaryDirectory() as scratch:
         at_defaults(items, scratch, [taking]).train()
     counted = sum(map(task.length, items[TURN * BATCH :])) / turns
@@ -148,8 +152,16 @@ def speed(turns: int) -> None:
     at_least(f"classification, tokens a second, times {PEER}'s", middle, 2)
 
 
+def our_turns(turns: int) -> Iterator[float]:
+    """Seconds of our steps in the first turn, which warms up, and in so many others."""
+    _, rows, task = texts_and_task((turns + 1) * TURN * BATCH)
+    items = task.items(rows)
+    return our_seconds(task, items)
+
+
 def our_seconds(task: Classify, items: Sequence[Any]) -> Iterator[float]:
     """Seconds of each of our steps, over the batches that the Trainer takes."""
+    keep_freed_memory()  # as the recipe does
     model = task.build(bundles.open_model("minilm"))
     batches = ([task.collate(items[i : i + BATCH])] for i in range(0, len(items), BATCH))
     optimizer = adamw(decay_groups(model.named_parameters(), lr=5e-5, weight_decay=0.0))

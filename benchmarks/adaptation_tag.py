@@ -7,7 +7,8 @@ entities; there, and on XQuAD's questions, it is no worse than the Trainer at eq
 
 speed, memory: WNUT-17's training sentences; the Trainer at its defaults (8 sentences a batch,
 padded to the longest, float32, dropout as in the model's config) and our task over the same batches
-in the same order, taking turns of four steps; memory is the peak of a process of its own for each.
+in the same order, taking turns of four steps, each in a process of its own; memory is the peak of
+one.
 wnut, ewt, xquad: both at equal settings (ours: number of texts a step, peak rate, schedule, steps),
 on the same texts, the Trainer with its dropout of .1, ours without; metrics of the test part with
 95 % intervals and the paired difference. Of XQuAD whole articles are held out. What the Trainer
@@ -44,6 +45,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.utils import logging
+from turns import answer_turns, asked_turns
 
 from hornbook import bundle as bundles
 from hornbook import files
@@ -56,7 +58,7 @@ from hornbook.tasks.tag import Tag, TagItem
 from hornbook.tasks.task import Metric, Parts
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
-from hornbook.training.memory import peak_bytes
+from hornbook.training.memory import keep_freed_memory, peak_bytes
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
@@ -84,10 +86,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--alone", choices=["hornbook", "trainer"], help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=["hornbook", "trainer", "turns"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if arguments.alone == "turns":
+        answer_turns(our_turns(arguments.turns), TURN)
+        return
     if arguments.alone:
         peak(arguments.alone)
         return
@@ -121,7 +126,7 @@ def sentences(n: int) -> tuple[Tag, list[TagItem]]:
 def speed(turns: int) -> None:
     n = (turns + 1) * TURN * BATCH
     task, items = sentences(n)
-    taking = TakingTurns(our_seconds(task, items))
+    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]))
     with tempfile.TemporaryDirectory() as scratch:
         at_defaults(task, items, scratch, [taking]).train()
     counted = sum(map(task.length, items[TURN * BATCH :])) / turns
@@ -134,8 +139,15 @@ def speed(turns: int) -> None:
     at_least(f"tagging, tokens a second, times {PEER}'s", middle, 2)
 
 
+def our_turns(turns: int) -> Iterator[float]:
+    """Seconds of our steps in the first turn, which warms up, and in so many others."""
+    task, items = sentences((turns + 1) * TURN * BATCH)
+    return our_seconds(task, items)
+
+
 def our_seconds(task: Tag, items: Sequence[TagItem]) -> Iterator[float]:
     """Seconds of each of our steps, over the batches that the Trainer takes."""
+    keep_freed_memory()  # as the recipe does
     model = task.build(bundles.open_model("minilm"))
     batches = ([task.collate(items[i : i + BATCH])] for i in range(0, len(items), BATCH))
     optimizer = adamw(decay_groups(model.named_parameters(), lr=5e-5, weight_decay=0.0))

@@ -5,8 +5,8 @@
 The Trainer runs at its defaults (8 texts a batch, padded to the longest, float32, dropout as in the
 model's config, fused AdamW); we run the same batches in the same order, all weights trained, with
 our defaults (ragged, the number format chosen by measurement, no dropout). Tokens are the texts'
-own, without padding. The two take turns, four steps each, so that a busy machine slows both alike;
-the first turn is left out, and the ratio is the median over turns.
+own, without padding. The two, each in a process of its own, take turns, four steps each, so that a
+busy machine slows both alike; the first turn is left out, and the ratio is the median over turns.
 Needs: pip install 'hornbook[bench]'.
 """
 
@@ -17,7 +17,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from claims import at_least
@@ -32,6 +31,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.utils import logging
+from turns import answer_turns, asked_turns
 
 from hornbook.interop.catalogue import find_model
 from hornbook.interop.huggingface import load_bert
@@ -40,6 +40,7 @@ from hornbook.nn.precision import choose_precision
 from hornbook.tasks.classification import TextClassifier, collate, loss_of
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps
+from hornbook.training.memory import keep_freed_memory
 from hornbook.training.optimizers import adamw, decay_groups
 from hornbook.training.rows import by_rows
 from hornbook.training.schedules import Clock, linear
@@ -56,7 +57,10 @@ class InOrder(Trainer):
 
 
 class TakingTurns(TrainerCallback):
-    """Seconds of each turn: of the Trainer's steps, and of as many of ours after them."""
+    """Seconds of each turn: of the Trainer's steps, and of as many of ours after them.
+
+    ours: seconds of our turns, each taken when it is asked for.
+    """
 
     def __init__(self, ours: Iterator[float]) -> None:
         self.ours = ours
@@ -69,7 +73,7 @@ class TakingTurns(TrainerCallback):
     def on_step_end(self, *arguments, **keywords):
         self._seconds.append(time.perf_counter() - self._start)
         if len(self._seconds) == TURN:
-            self.turns.append((sum(self._seconds), sum(islice(self.ours, TURN))))
+            self.turns.append((sum(self._seconds), next(self.ours)))
             self._seconds = []
 
 
@@ -102,6 +106,7 @@ def trainer(
 
 def our_steps(tokens: list[list[int]], targets: torch.Tensor) -> Iterator[float]:
     """Seconds of each of our steps, collating included."""
+    keep_freed_memory()  # as the recipe does
     trunk, _ = load_bert(find_model("minilm"))
     model = TextClassifier(trunk, pool=Ragged.mean, d_model=trunk.config.d_model, n_labels=N_LABELS)
     optimizer = adamw(decay_groups(model.named_parameters(), lr=5e-5, weight_decay=0.0))
@@ -125,6 +130,7 @@ def our_steps(tokens: list[list[int]], targets: torch.Tensor) -> Iterator[float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     n = (arguments.turns + 1) * TURN * BATCH
     what, texts = stories(n)
@@ -132,10 +138,13 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = tokenizer(texts, truncation=True, max_length=256)["input_ids"]
     targets = (torch.rand(n, N_LABELS, generator=torch.Generator().manual_seed(0)) < 0.02).float()
+    if arguments.ours:
+        answer_turns(our_steps(tokens, targets), TURN)
+        return
     chosen = choose_precision()
     print(f"{what}; {torch.get_num_threads()} threads; chosen: {chosen.dtype} ({chosen.reason})")
 
-    taking = TakingTurns(our_steps(tokens, targets))
+    taking = TakingTurns(asked_turns([__file__, "--ours", "--turns", str(arguments.turns)]))
     with tempfile.TemporaryDirectory() as scratch:
         trainer(folder, tokens, targets, taking, scratch).train()
     turns = taking.turns[1:]

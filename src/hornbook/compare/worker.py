@@ -31,7 +31,7 @@ from hornbook.data.examples import Document, Labelled, Problem
 from hornbook.errors import BudgetError, HornbookError, TrainingError
 from hornbook.files import folder_size
 from hornbook.tasks.decision import Decision
-from hornbook.training.memory import peak_bytes
+from hornbook.training.memory import keep_freed_memory, peak_bytes
 
 SAMPLE = 200  # test texts that a mixture is timed on
 
@@ -205,6 +205,7 @@ def main(arguments: list[str]) -> int:
     teller = Teller(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever libraries print goes to the log
     _end_with_parent()
+    keep_freed_memory()
     try:
         work(StudyFolder(Path(folder)), source_of(technique), int(repeat), float(seconds), teller)
     except BudgetError as error:

@@ -94,7 +94,23 @@ def rectangle(
     may_look: broadcasts to (N, H, T, S), or None for all; `causal` and `window` narrow it. The
     queries stand at the end of the keys: the last query is the last key's.
     """
-    n_queries, n_keys = q.shape[1], k.shape[1]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = heads_first(q, k, v, may_look, causal=causal, window=window, dropout=dropout)
+    return out.transpose(1, 2)
+
+
+def heads_first(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    may_look: Tensor | None,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """As `rectangle`, but q: (N, H, T, D); k and v: (N, G, S, D) -> as q."""
+    n_queries, n_keys = q.shape[2], k.shape[2]
     if window is not None and window >= n_keys - 1:
         window = None
     causal = causal and n_queries > 1  # the last key's query may look at all
@@ -106,8 +122,7 @@ def rectangle(
         if window is not None:
             allowed = allowed & (distance.abs() <= window)
         may_look = allowed if may_look is None else may_look & allowed
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(
+    return F.scaled_dot_product_attention(
         q,
         k,
         v,
@@ -116,7 +131,6 @@ def rectangle(
         dropout_p=dropout,
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    return out.transpose(1, 2)
 
 
 class Padded:
@@ -199,13 +213,14 @@ class Ragged:
         dropout: float = 0.0,
     ) -> Tensor:
         sizes = [length * n for length, n in self.runs]
+        # Heads first before the split: a document is then a view by itself, and needs no others.
+        qkv = (x.transpose(0, 1)[None].split(sizes, 2) for x in (q, k, v))  # (1, H, S n, D)
         out = []
-        for (length, n), *qkv in zip(
-            self.runs, q.split(sizes), k.split(sizes), v.split(sizes), strict=True
-        ):
-            q_, k_, v_ = (x.unflatten(0, (n, length)) for x in qkv)  # (n, S, H, D)
-            run = rectangle(q_, k_, v_, None, causal=causal, window=window, dropout=dropout)
-            out.append(run.flatten(0, 1))
+        for (length, n), q_, k_, v_ in zip(self.runs, *qkv, strict=True):
+            if n > 1:
+                q_, k_, v_ = (x[0].unflatten(1, (n, length)).transpose(0, 1) for x in (q_, k_, v_))
+            run = heads_first(q_, k_, v_, None, causal=causal, window=window, dropout=dropout)
+            out.append(run.transpose(1, 2).flatten(0, 1))
         return out[0] if len(out) == 1 else torch.cat(out)
 
     def attend_to(

@@ -33,7 +33,7 @@ from hornbook.training.accelerator import make_accelerator, spread, start_tracke
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import Step, train_steps
-from hornbook.training.memory import return_freed_memory
+from hornbook.training.memory import keep_freed_memory, return_freed_memory
 from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups
 from hornbook.training.recomputation import recomputed
 from hornbook.training.refused import keep_batch
@@ -152,6 +152,8 @@ class Adaptation:
         if settings.gradient_checkpointing:
             return_freed_memory()
             saving = recomputed(self.model)
+        else:
+            keep_freed_memory()
         with rows, saving:
             self.progress.status = self._run(listener, stop)
         self.accelerator.end_training()

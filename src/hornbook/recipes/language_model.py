@@ -25,7 +25,7 @@ from hornbook.training.accelerator import make_accelerator, spread, start_tracke
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import train_steps
-from hornbook.training.memory import return_freed_memory
+from hornbook.training.memory import keep_freed_memory, return_freed_memory
 from hornbook.training.recomputation import recomputed
 from hornbook.training.sanity import Memorised, Trial, memorise
 from hornbook.training.schedules import Clock, Schedule, cosine, linear, warm_up_stable_decay
@@ -100,6 +100,8 @@ class Training:
         if self.settings.gradient_checkpointing:
             return_freed_memory()
             saving = recomputed
+        else:
+            keep_freed_memory()
         if self.settings.trackers:
             listener = All([listener, Trackers(self.accelerator)])
         with saving(self.objective.model):

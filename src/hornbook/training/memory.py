@@ -9,6 +9,18 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
+def keep_freed_memory() -> bool:
+    """Have the C library keep what a training step frees, for the next step to take.
+
+    By default glibc gives the end of its heap back whenever some 64 MiB of it are free, which is
+    after every step; the next one's tensors are then mapped and filled with zeros again, page by
+    page: 7 % of a step of 250 tokens, up to a third of one of 4,000 (experiments/LOG.md). The most
+    that is held at once stays what it was, as blocks of 32 MiB and more still go back at once.
+    True where it was done: Linux with glibc.
+    """
+    return _set_thresholds(mapped=2**25, trimmed=2**31 - 1)
+
+
 def return_freed_memory(threshold: int = 2**17) -> bool:
     """Have freed blocks of `threshold` bytes and more given back to the system at once.
 
@@ -17,14 +29,18 @@ def return_freed_memory(threshold: int = 2**17) -> bool:
     then take about a third longer, since each block is mapped anew. True where it was done: Linux
     with glibc.
     """
+    return _set_thresholds(mapped=threshold, trimmed=threshold)
+
+
+def _set_thresholds(*, mapped: int, trimmed: int) -> bool:
+    """mapped: blocks from this size on get pages of their own, given back when they are freed;
+    trimmed: the end of the heap is given back when so much of it is free. Both in bytes."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, threshold)) and bool(
-        mallopt(_M_TRIM_THRESHOLD, threshold)
-    )
+    return bool(mallopt(_M_MMAP_THRESHOLD, mapped)) and bool(mallopt(_M_TRIM_THRESHOLD, trimmed))
 
 
 def peak_bytes() -> int:
