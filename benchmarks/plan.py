@@ -73,10 +73,9 @@ def trained(recipe: Any, n_steps: int) -> dict[str, float]:
 
     import psutil
 
-    from hornbook.training.memory import return_freed_memory
+    from hornbook.training.memory import keep_freed_memory, return_freed_memory
 
-    if recipe.gradient_checkpointing:
-        return_freed_memory()
+    return_freed_memory() if recipe.gradient_checkpointing else keep_freed_memory()
     small = replace(
         recipe.config, n_layers=1, n_heads=2, d_model=32, d_ff=64, vocab_size=64, context_length=32
     )
@@ -93,37 +92,31 @@ def trained(recipe: Any, n_steps: int) -> dict[str, float]:
 
 
 def steps(recipe: Any, n_steps: int) -> Any:
-    """Plain training steps: forward, backward, fused AdamW."""
-    from functools import partial
+    """Seconds of training steps: forward, backward, fused AdamW."""
+    from contextlib import nullcontext
 
     import torch
-    import torch.nn.functional as F
-    from torch.utils.checkpoint import checkpoint
 
     from hornbook.models.gpt import GPT
-    from hornbook.nn.layout import Ragged
     from hornbook.nn.precision import DTYPES
+    from hornbook.tasks.language_modeling import LanguageModel, loss_of, windows
+    from hornbook.training.recomputation import recomputed
 
-    model = GPT(recipe.config).train()
-    if recipe.gradient_checkpointing:
-        for block in model.blocks:
-            run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-            block.forward = partial(run, block.forward)
+    model = LanguageModel(GPT(recipe.config)).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    n_tokens = recipe.batch_size * recipe.context
-    layout = Ragged([recipe.context] * recipe.batch_size)
     dtype = DTYPES[recipe.precision]
-    for _ in range(n_steps):
-        tokens = torch.randint(0, recipe.config.vocab_size, (n_tokens,))
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            logits = model.logits(model(tokens, layout))
-            loss = F.cross_entropy(logits.float(), tokens, reduction="sum")
-        del logits
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        yield time.perf_counter() - start
+    recomputing = recomputed(model) if recipe.gradient_checkpointing else nullcontext()
+    with recomputing:
+        for _ in range(n_steps):
+            shape = (recipe.batch_size, recipe.context)
+            tokens = torch.randint(0, recipe.config.vocab_size, shape)
+            start = time.perf_counter()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = loss_of(model, windows(tokens, tokens)).total
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            yield time.perf_counter() - start
 
 
 def run_apart(size: str, way: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hornbook.evaluation.dry_run import Step
 from hornbook.models import MODELS
 from hornbook.nn.layout import Ragged
+from hornbook.nn.losses import nats_of
 
 HIDDEN_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # of tokens that a masked model has to guess
 
@@ -50,8 +51,9 @@ def _translated(model: nn.Module, batch_size: int, length: int) -> Tensor:
 
 
 def _next_token_loss(model: nn.Module, hidden: Tensor) -> Tensor:
-    logits: Any = model.logits
-    return _cross_entropy(logits(hidden))
+    decoder: Any = model
+    targets = torch.zeros(len(hidden), dtype=torch.long)
+    return nats_of(decoder.logits, hidden, targets, vocab_size=decoder.config.vocab_size)
 
 
 def _masked_loss(share: float) -> Callable[[nn.Module, Tensor], Tensor]:

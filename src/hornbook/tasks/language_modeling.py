@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hornbook.nn.layout import Layout, Ragged
-from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
+from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_of, cross_entropy_sum
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,20 @@ class LanguageModel(nn.Module):
     def forward(self, batch: NextTokenBatch) -> Tensor:
         return self.trunk.logits(self.trunk(batch.tokens, batch.layout))
 
+    def loss(self, batch: NextTokenBatch) -> LossSum:
+        """As `loss_of`, without ever holding all logits (`nn.rounds`)."""
+        return cross_entropy_of(
+            self.trunk.logits,
+            self.trunk(batch.tokens, batch.layout),
+            batch.targets,
+            vocab_size=self.trunk.config.vocab_size,
+        )
+
 
 def loss_of(model: nn.Module, batch: NextTokenBatch) -> LossSum:
     """Cross-entropy over all tokens that have a next one, in nats."""
+    if type(model) is LanguageModel:  # one spread over processes answers to calls alone
+        return model.loss(batch)
     return cross_entropy_sum(model(batch), batch.targets)
 
 
@@ -140,5 +151,8 @@ def token_log_probs(
 
 def marked_loss(model: nn.Module, batch: MarkedBatch) -> LossSum:
     """Cross-entropy over the tokens that are to be guessed, in nats."""
-    found = token_log_probs(model, batch.tokens, batch.layout, batch.places, batch.targets)
-    return LossSum(-found.sum(), len(batch.targets))
+    decoder: Any = model
+    hidden = decoder(batch.tokens, batch.layout).flatten(0, -2).index_select(0, batch.places)
+    return cross_entropy_of(
+        decoder.logits, hidden, batch.targets, vocab_size=decoder.config.vocab_size
+    )

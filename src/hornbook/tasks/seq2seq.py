@@ -18,7 +18,7 @@ from hornbook.errors import ConfigError
 from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.nn.cache import KeyValueCache
 from hornbook.nn.layout import Layout, Padded, Ragged
-from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
+from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_of
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
 
 # What begins and what ends a text that is written, the first that a vocabulary has: ours, BERT's,
@@ -112,13 +112,25 @@ class Seq2Seq(nn.Module):
         self.trunk = trunk
 
     def forward(self, batch: PairBatch) -> Tensor:
-        hidden = self.trunk(batch.source, batch.source_layout, batch.inputs, batch.layout)
-        return self.trunk.logits(hidden)
+        return self.trunk.logits(self._hidden(batch))
+
+    def loss(self, batch: PairBatch, smoothing: float = 0.0) -> LossSum:
+        """As `smoothed_loss_of`, without ever holding all logits (`nn.rounds`)."""
+        return cross_entropy_of(
+            self.trunk.logits,
+            self._hidden(batch).flatten(0, -2),
+            batch.targets.flatten(),
+            vocab_size=self.trunk.config.vocab_size,
+            smoothing=smoothing,
+        )
+
+    def _hidden(self, batch: PairBatch) -> Tensor:
+        return self.trunk(batch.source, batch.source_layout, batch.inputs, batch.layout)
 
 
 def loss_of(model: nn.Module, batch: PairBatch) -> LossSum:
     """Cross-entropy over the targets and their ends, in nats."""
-    return cross_entropy_sum(model(batch), batch.targets)
+    return smoothed_loss_of(model, batch, smoothing=0.0)
 
 
 def smoothed_loss_of(model: nn.Module, batch: PairBatch, smoothing: float = 0.1) -> LossSum:
@@ -126,6 +138,8 @@ def smoothed_loss_of(model: nn.Module, batch: PairBatch, smoothing: float = 0.1)
 
     Not to be compared with a plain loss: its least value is not 0.
     """
+    if type(model) is Seq2Seq:  # one spread over processes answers to calls alone
+        return model.loss(batch, smoothing)
     total = F.cross_entropy(
         model(batch).flatten(0, -2).float(),
         batch.targets.flatten(),
