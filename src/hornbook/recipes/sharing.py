@@ -35,6 +35,7 @@ _STAYS = {
     "preflight.json": "lab file, may quote the data",
     "report.html": "lab file",
     "emissions.csv": "lab file",
+    "emissions.unfinished.csv": "lab file",
     "test_looks.jsonl": "lab file",
 }
 _SECRETS = {

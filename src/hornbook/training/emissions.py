@@ -20,6 +20,7 @@ from hornbook.errors import ConfigError
 from hornbook.records import EnergySource
 
 WORLD_AVERAGE = 475.0  # codecarbon's own figure for a country that it doesn't know, gCO2e a kWh
+MEASURED_EVERY = 15  # seconds
 _METERED = ("rapl", "power_gadget", "powergadget", "windows_emi", "applesilicon")
 
 
@@ -41,11 +42,16 @@ class Energy:
 def metered(name: str, path: Path) -> Iterator[Energy]:
     """Measure this block; what it gives is filled in at the end, and a row is added to the CSV.
 
-    Also when the block is left by an error or Ctrl-C: that energy is spent too. Follows this
+    Also when the block is left by an error or Ctrl-C: that energy is spent too. What a killed
+    process had spent until its last measurement is added when the next one begins. Follows this
     process and its children. Raises ConfigError for a HORNBOOK_COUNTRY that is none.
     """
     energy = Energy()
-    tracker = tracker_of(name, country())
+    unfinished = path.with_name(f"{path.stem}.unfinished.csv")
+    tracker = tracker_of(name, country(), unfinished)
+    if unfinished.is_file():
+        for row in read_rows(unfinished):
+            add_row(path, row)
     tracker.start()
     try:
         yield energy
@@ -55,6 +61,7 @@ def metered(name: str, path: Path) -> Iterator[Energy]:
             energy.kwh, energy.kg = data.energy_consumed, data.emissions
             energy.source = source_of(tracker)
             add_row(path, dict(data.values))
+        unfinished.unlink(missing_ok=True)
 
 
 def country() -> str | None:
@@ -97,15 +104,32 @@ def spent(path: Path) -> tuple[float | None, float | None]:
     """Kilowatt-hours and kilograms over all rows of emissions.csv: each part of a resumed run."""
     if not path.is_file():
         return None, None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     kwh, kg = (sum(float(row[name]) for row in rows) for name in ("energy_consumed", "emissions"))
     return kwh, kg
 
 
-def tracker_of(name: str, country: str | None) -> Any:
-    """Codecarbon's tracker of this process and its children, in a country that it knows."""
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of an emissions.csv."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def tracker_of(name: str, country: str | None, unfinished: Path | None = None) -> Any:
+    """Codecarbon's tracker of this process and its children, in a country that it knows.
+
+    unfinished: a CSV that holds, while it measures, the one row of what was spent so far.
+    """
     import codecarbon
+    from codecarbon.output import BaseOutput
+
+    class Unfinished(BaseOutput):
+        def live_out(self, total: Any, delta: Any) -> None:
+            assert unfinished is not None
+            beside = unfinished.with_suffix(".tmp")
+            beside.unlink(missing_ok=True)
+            add_row(beside, dict(total.values))
+            beside.replace(unfinished)
 
     # It logs a line before it takes its log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
@@ -117,9 +141,10 @@ def tracker_of(name: str, country: str | None) -> Any:
     return codecarbon.OfflineEmissionsTracker(
         project_name=name,
         tracking_mode="process",  # this process and its children
-        measure_power_secs=15,
+        measure_power_secs=MEASURED_EVERY,
         output_methods=[],  # the row is written here: its own writer would load pandas to do it
-        output_handlers=[],
+        output_handlers=[Unfinished()] if unfinished else [],
+        api_call_interval=1,  # that row is written at every measurement
         electricitymaps_api_token="",  # a token in the user's settings would make it ask online
         emissions_endpoint=False,
         log_level="critical",
