@@ -17,7 +17,7 @@ from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
 from hornbook.quantization.nf4 import NF4Linear
-from hornbook.recipes.adaptation import rate_of
+from hornbook.recipes.rates import rate_of
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.training.optimizers import decay_groups
 from hornbook.training.recomputation import recomputed

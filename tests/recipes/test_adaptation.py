@@ -19,8 +19,9 @@ from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, TrainingError
 from hornbook.evaluation.likelihood import mean_loss
 from hornbook.nn.losses import LossSum
-from hornbook.recipes.adaptation import Adaptation, adapt, rate_of
+from hornbook.recipes.adaptation import Adaptation, adapt
 from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.rates import rate_of
 from hornbook.records import EvaluationRecord, Metrics
 from hornbook.training.checkpoints import latest_checkpoint
 from hornbook.training.listeners import All, Lines

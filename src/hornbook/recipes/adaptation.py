@@ -9,7 +9,6 @@ checkpoint that lies there, with the same bits as if it had never stopped.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,6 +26,7 @@ from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
 from hornbook.recipes.language_model import SCHEDULES
+from hornbook.recipes.rates import make_optimizer, width
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.tasks.task import Task
 from hornbook.training.accelerator import make_accelerator, spread, start_trackers
@@ -34,7 +34,6 @@ from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, sa
 from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import Step, train_steps
 from hornbook.training.memory import keep_freed_memory, return_freed_memory
-from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups
 from hornbook.training.recomputation import recomputed
 from hornbook.training.refused import keep_batch
 from hornbook.training.rows import by_rows
@@ -387,42 +386,6 @@ class _Trained:
 def _kept(model: nn.Module) -> Any:
     whole = all(p.requires_grad for p in model.parameters())
     return model if whole else _Trained(model)
-
-
-def make_optimizer(model: nn.Module, settings: AdaptSettings, factor: float = 1.0) -> AnyOptimizer:
-    """AdamW over what is trainable, at the settings' rates times `factor`."""
-    assert settings.lr is not None
-    scale = rate_of(model, layer_decay=settings.layer_decay, head=settings.head_lr_scale)
-    groups = decay_groups(
-        model.named_parameters(),
-        lr=settings.lr * factor,
-        weight_decay=settings.weight_decay,
-        lr_scale=scale,
-    )
-    return adamw(groups)
-
-
-def rate_of(model: nn.Module, *, layer_decay: float, head: float) -> Callable[[str], float]:
-    """A parameter's rate over the run's: `head` for a head, less with each block below it."""
-    block = re.compile(r"(?:.*\.)?(?:blocks|encoder|decoder)\.(\d+)\.")
-    found = [int(m[1]) for name, _ in model.named_parameters() if (m := block.match(name))]
-    n_blocks = max(found, default=-1) + 1
-
-    def scale(name: str) -> float:
-        if name.startswith("head."):
-            return head
-        if m := block.match(name):
-            return layer_decay ** (n_blocks - 1 - int(m[1]))
-        below = "tokens" in name or "positions" in name or "embedding" in name
-        return layer_decay**n_blocks if below else 1.0
-
-    return scale
-
-
-def width(model: Any) -> int:
-    """The width of a model's hidden states."""
-    trunk = getattr(model, "trunk", model)
-    return int(getattr(trunk.config, "d_model", 768))
 
 
 def chosen_precision(settings: AdaptSettings) -> Precision:

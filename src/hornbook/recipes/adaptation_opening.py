@@ -17,10 +17,11 @@ from hornbook import runs
 from hornbook.adapters.methods import prepare
 from hornbook.config import settings_from
 from hornbook.errors import ConfigError, StudyError, nearest
-from hornbook.recipes.adaptation import chosen_precision, width
+from hornbook.recipes.adaptation import chosen_precision
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
 from hornbook.recipes.kinds import KINDS
+from hornbook.recipes.rates import width
 from hornbook.records import AdaptSummary, PreflightRecord
 from hornbook.tasks.task import Finding, Task
 from hornbook.training.accelerator import make_accelerator, place

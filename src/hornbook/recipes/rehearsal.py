@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from hornbook.data.item_batches import ItemBatches
-from hornbook.recipes.adaptation import compares, make_optimizer
+from hornbook.recipes.adaptation import compares
 from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
+from hornbook.recipes.rates import make_optimizer
 from hornbook.records import AdaptPlanRecord, MemoryRecord
 from hornbook.tasks.task import Finding, Task
 
