@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from hornbook.errors import DataError
-from hornbook.records import EvaluationRecord, Metrics
+from hornbook.records import (
+    CurvePoint,
+    EvaluationRecord,
+    Forecast,
+    LearningCurveRecord,
+    MetricRecord,
+    Metrics,
+)
 from hornbook.reports.lines import Chart, Line, draw, even_ticks, log_ticks, thinned, time_ticks
 from hornbook.reports.training import render, write_training_report
 
@@ -145,3 +152,41 @@ def test_ticks_are_few_and_inside(ticks, low, high):
     assert 1 <= len(found) <= 6
     assert found == sorted(found)
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+
+
+def point(n_examples, value, low, high):
+    metric = MetricRecord(name="accuracy", value=value, low=low, high=high, higher_is_better=True)
+    return CurvePoint(n_examples=n_examples, metric=metric)
+
+
+@pytest.fixture
+def learnt():
+    further = {"gain": 0.02, "gain_low": 0.0, "gain_high": 0.04}
+    return LearningCurveRecord(
+        metric="accuracy <script>alert(1)</script>",
+        higher_is_better=True,
+        points=[
+            point(100 * 2**i, 0.6 + 0.05 * i, 0.58 + 0.05 * i, 0.62 + 0.05 * i) for i in range(5)
+        ],
+        forecasts=[Forecast(n_examples=3200, value=0.82, low=0.79, high=0.85, **further)],
+        says="Twice the labels would help. <script>alert(2)</script>",
+    )
+
+
+def test_a_learning_curve_beside_the_run_is_on_its_page(tmp_path, summary, metrics, learnt):
+    write(tmp_path, summary, metrics)
+    without = write_training_report(tmp_path).read_text(encoding="utf-8")
+    (tmp_path / "learning_curve.json").write_text(learnt.model_dump_json(), encoding="utf-8")
+    page = write_training_report(tmp_path).read_text(encoding="utf-8")
+    assert 'id="labels"' in page and 'id="labels"' not in without
+    assert "Twice the labels would help." in page and "<script>alert" not in page
+    section = page.partition('<section id="labels">')[2].partition("</section>")[0]
+    assert re.findall(r'<th scope="row">([\d,]+)', section) == [
+        *("100", "200", "400", "800", "1,600"), "3,200"
+    ]  # fmt: skip
+    assert section.count("foreseen") == 3  # its row, and the label of its line in two drawings
+    for svg in re.findall(r"<svg.*?</svg>", section, re.DOTALL):
+        ET.fromstring(svg)
+    (tmp_path / "learning_curve.json").write_text("{}")
+    with pytest.raises(DataError, match="no readable record"):
+        write_training_report(tmp_path)

@@ -217,6 +217,7 @@ def _curve(session: Session, wanted: Wanted) -> None:
     """The same run on parts of the data, and what more of them would bring."""
     from hornbook.cli.learning_tables import point_line, show_curve
     from hornbook.recipes.learning_curve import learning_curve
+    from hornbook.reports.training import write_training_report
 
     def told(point: CurvePoint) -> None:
         if not wanted.quiet:
@@ -226,6 +227,7 @@ def _curve(session: Session, wanted: Wanted) -> None:
     record = learning_curve(session, command=command, told=told)
     if record is None:
         raise typer.Exit(130)
+    write_training_report(session.folder)
     if not wanted.as_json:
         show_curve(record, session.folder)
 

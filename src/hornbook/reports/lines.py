@@ -13,6 +13,7 @@ from hornbook.reports.readable import excerpt, finite, printable
 Points = Sequence[tuple[float, float]]
 FONT = 12.0
 EARLY = 0.02  # of a run: what is higher then is not made room for
+FEW = 12  # points: all of them are made room for
 GLYPH = 6.9  # pixels a character takes, on the generous side
 
 
@@ -140,7 +141,8 @@ def _y_axis(chart: Chart, lines: Sequence[Line], top: float, bottom: float) -> _
     start = min(line.points[0][0] for line in main)
     end = max(line.points[-1][0] for line in main)
     # The first steep fall may leave the chart at its top: it would flatten all that follows.
-    cut = 0.0 if chart.log or chart.from_zero else EARLY
+    many = max(len(line.points) for line in main) > FEW
+    cut = EARLY if many and not chart.log and not chart.from_zero else 0.0
     later = [b for line in main for a, b in line.points if a >= start + cut * (end - start)]
     low, high = min(later), max(later)
     for level in chart.levels:  # a level far off would press the curves together

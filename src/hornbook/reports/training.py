@@ -18,6 +18,7 @@ from hornbook.files import write_text
 from hornbook.records import (
     AdaptSummary,
     EvaluationRecord,
+    LearningCurveRecord,
     Metrics,
     PlanCheck,
     Referee,
@@ -26,6 +27,7 @@ from hornbook.records import (
 )
 from hornbook.reports import readable
 from hornbook.reports.html import TEMPLATES, environment
+from hornbook.reports.learning_curve import view_of
 from hornbook.reports.lines import Chart, Level, Line, draw, time_ticks
 
 N_SAMPLES_OPEN, N_SAMPLES_MOST = 4, 40
@@ -79,13 +81,17 @@ def write_training_report(folder: Path) -> Path:
     try:
         summary = summary_of((folder / "summary.json").read_bytes())
         metrics = Metrics.from_lines((folder / "metrics.jsonl").read_text(encoding="utf-8"))
+        curve = folder / "learning_curve.json"
+        learnt = (
+            LearningCurveRecord.model_validate_json(curve.read_bytes()) if curve.is_file() else None
+        )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder} has no readable record of a training run: {error}",
             hint="A finished run has summary.json and metrics.jsonl.",
         ) from error
     path = folder / "report.html"
-    write_text(path, render(summary, metrics))
+    write_text(path, render(summary, metrics, learnt))
     return path
 
 
@@ -98,8 +104,8 @@ def summary_of(content: bytes) -> RunSummary:
     return (AdaptSummary if adapted else RunSummary).model_validate_json(content)
 
 
-def render(summary: RunSummary, metrics: Metrics) -> str:
-    """The report as text; the same records give the same bytes."""
+def render(summary: RunSummary, metrics: Metrics, learnt: LearningCurveRecord | None = None) -> str:
+    """The report as text; the same records give the same bytes. learnt: by number of examples."""
     css = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in _STYLES)
     referee = min(summary.referees, key=lambda r: r.loss, default=None)
     samples = [e for e in metrics.evaluations if e.sample]
@@ -116,6 +122,7 @@ def render(summary: RunSummary, metrics: Metrics) -> str:
             unit=_short_unit(summary),
             views=_loss_views(summary, metrics, referee),
             panels=_panels(metrics.steps),
+            learnt=view_of(learnt) if learnt else None,
             checks=[_check_row(check) for check in summary.checks],
             samples=shown,
             more_samples=[e for e in samples if e not in shown][:N_SAMPLES_MOST],
