@@ -25,7 +25,7 @@ from typing import Any, Literal
 from torch import nn
 
 from hornbook.errors import ConfigError
-from hornbook.evaluation.dry_run import Cost, dry_run
+from hornbook.evaluation.dry_run import MAPPED, Cost, dry_run
 from hornbook.evaluation.fitting import alternatives
 from hornbook.evaluation.speed import Speed, measure_speed
 from hornbook.evaluation.steps import step_of
@@ -138,12 +138,14 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
         )
     model = outline(recipe.family, recipe.config)
     n = count_parameters(model)
-    cost = _cost(recipe, micro)
+    cost = _cost(recipe, micro, cluster.n_devices)
     per_pass = micro * recipe.context
     per_step = recipe.batch_size * recipe.context
     n_steps = max(1, math.ceil(recipe.n_tokens / per_step))
     n_tokens = n_steps * per_step
-    useful = cost if not recipe.gradient_checkpointing else _cost(_without(recipe), micro)
+    useful = cost
+    if recipe.gradient_checkpointing:
+        useful = _cost(_without(recipe), micro, cluster.n_devices)
     per_token = useful.flops / per_pass
     if speed is None:
         rate = cluster.n_devices * cluster.matrix_speed * cluster.utilisation
@@ -195,7 +197,7 @@ def memory_of(
         cluster.n_devices,
         recipe.micro(cluster.n_devices),
     )
-    cost = cost or _cost(recipe, micro)
+    cost = cost or _cost(recipe, micro, n_devices)
     weights, gradients, optimizer = 4 * n, 4 * n, _optimizer_bytes(model, recipe.optimizer)
     buckets = gathered = casts = 0
     if cluster.sharding == "ddp" and n_devices > 1:
@@ -218,7 +220,10 @@ def memory_of(
     late = max(0.0, cost.late_peak - held - cost.gradients)
     other = heap + buckets + gathered + WORKSPACE[recipe.precision]
     early = [weights, gradients if accumulates else 0, optimizer, trunk, at_loss, other]
-    last = [weights, gradients, optimizer, 0, 0, late + other]
+    # A kept heap has not shrunk by then: gradients of 32 MiB and more are mapped beside it.
+    kept = cost.trunk_heap if _keeps_heap(recipe, cluster) else 0.0
+    mapped = sum(4 * p.numel() for p in model.parameters() if 4 * p.numel() >= MAPPED)
+    last = [weights, gradients, optimizer, min(kept, mapped), 0, late + other]
     parts = [round(part) for part in max(early, last, key=sum)]
     return MemoryRecord(
         weights=parts[0],
@@ -265,9 +270,9 @@ def check(
     ]
 
 
-def _cost(recipe: Recipe, micro: int) -> Cost:
+def _cost(recipe: Recipe, micro: int, n_devices: int) -> Cost:
     return dry_run(
-        step_of(recipe.family),
+        step_of(recipe.family, n_devices),
         recipe.config,
         batch_size=micro,
         length=recipe.context,

@@ -17,8 +17,12 @@ from hornbook.nn.losses import nats_of
 HIDDEN_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # of tokens that a masked model has to guess
 
 
-def step_of(family: str) -> Step:
-    """How `family` is trained. Raises UnknownNameError for one that isn't in MODELS."""
+def step_of(family: str, n_devices: int = 1) -> Step:
+    """How `family` is trained. Raises UnknownNameError for one that isn't in MODELS.
+
+    On several devices all logits are made at once, as a model that is spread over them is only
+    called whole; on one the loss goes in rounds (`nn.rounds`).
+    """
     build = MODELS.load(family)
     if family in HIDDEN_SHARE:
         return Step(
@@ -28,7 +32,8 @@ def step_of(family: str) -> Step:
             alike=family != "modern-bert",
         )
     trunk = _translated if family == "encoder-decoder" else _read
-    return Step(build=build, trunk=trunk, head=_next_token_loss)
+    head = _next_token_loss if n_devices == 1 else _whole_loss
+    return Step(build=build, trunk=trunk, head=head)
 
 
 def _documents(batch_size: int, length: int) -> tuple[Tensor, Ragged]:
@@ -54,6 +59,11 @@ def _next_token_loss(model: nn.Module, hidden: Tensor) -> Tensor:
     decoder: Any = model
     targets = torch.zeros(len(hidden), dtype=torch.long)
     return nats_of(decoder.logits, hidden, targets, vocab_size=decoder.config.vocab_size)
+
+
+def _whole_loss(model: nn.Module, hidden: Tensor) -> Tensor:
+    decoder: Any = model
+    return _cross_entropy(decoder.logits(hidden))
 
 
 def _masked_loss(share: float) -> Callable[[nn.Module, Tensor], Tensor]:

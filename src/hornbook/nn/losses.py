@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from hornbook.nn.rounds import rows_a_round, summed_in_rounds
+from hornbook.nn.rounds import summed_in_rounds
 
 IGNORE = -100  # the target that carries no loss
 
@@ -40,7 +40,7 @@ def cross_entropy_of(
     vocab_size: int,
     smoothing: float = 0.0,
 ) -> LossSum:
-    """As `cross_entropy_sum` of `logits_of(hidden)`, which are never all there at once.
+    """As `cross_entropy_sum` of `logits_of(hidden)`; of many tokens they are never all there.
 
     hidden: (T, E); targets: (T,) ints, IGNORE carries no loss. smoothing: the share of each target
     that is spread over the vocabulary (Szegedy et al. 2016, section 7).
@@ -68,7 +68,7 @@ def nats_of(
             label_smoothing=smoothing,
         )
 
-    return summed_in_rounds(loss_of, hidden, targets, rows_a_round(vocab_size))
+    return summed_in_rounds(loss_of, hidden, targets, vocab_size=vocab_size)
 
 
 def binary_cross_entropy_sum(logits: Tensor, targets: Tensor) -> LossSum:

@@ -12,18 +12,20 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hornbook.data.item_batches import ItemBatches
+from hornbook.nn.rounds import FEWEST_LEARNT
 from hornbook.recipes.adaptation import compares
 from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
 from hornbook.recipes.rates import make_optimizer
 from hornbook.records import AdaptPlanRecord, MemoryRecord
 from hornbook.tasks.task import Finding, Task
+from hornbook.training.memory import keep_freed_memory
 
 SMALL, PROBED = 256, 512  # tokens of a batch to memorise, and of one that is timed
 USABLE = 0.92  # of the free memory, as `evaluation.plan` has it
@@ -60,6 +62,7 @@ def rehearse(run: Rehearsal, *, seconds: float = 20.0) -> Rehearsed:
 
     seconds: about the most that this may take. The model is as before afterwards.
     """
+    keep_freed_memory()  # as the run's own steps do, which are timed here
     small = batch_of(run, SMALL)
     if begin := getattr(run.task, "begin", None):
         begin(run.model, small, device=run.device, progress=None)
@@ -96,15 +99,30 @@ def batch_of(run: Rehearsal, n_tokens: int) -> list[Any]:
     return chosen
 
 
-def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> float:
-    """Bytes kept for the way back, a token read; weights are not counted."""
+@dataclass(frozen=True)
+class Kept:
+    """Bytes kept for the way back. token: of each token read, logits aside; logits: of each token
+    read, where they are all made at once; most_logits: what they come to at most."""
+
+    token: float
+    logits: float = 0.0
+    most_logits: float = 0.0
+
+
+def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> Kept:
+    """What a batch keeps for the way back; weights are not counted."""
     held: dict[int, int] = {}
+    logits: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in run.model.parameters()}
+    shapes = {p.shape for p in run.model.parameters()}  # gradients made on the way forward
+    config = getattr(getattr(run.model, "trunk", run.model), "config", None)
+    vocab_size = getattr(config, "vocab_size", None)
 
     def keep(x: Tensor) -> Tensor:
         place = x.untyped_storage().data_ptr()
-        if place not in weights:
-            held[place] = x.untyped_storage().nbytes()
+        if place not in weights and x.shape not in shapes:
+            which = logits if x.ndim and x.shape[-1] == vocab_size else held
+            which[place] = x.untyped_storage().nbytes()
         return x
 
     was_training = run.model.training
@@ -113,26 +131,32 @@ def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> float:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         run.task.loss(run.model, batch)
     run.model.train(was_training)
-    return sum(held.values()) / sum(map(run.task.length, items))
+    n_tokens = sum(map(run.task.length, items))
+    most = 3 * 4 * FEWEST_LEARNT * (vocab_size or 0)  # logits, softmax, gradient of a round
+    return Kept(sum(held.values()) / n_tokens, sum(logits.values()) / n_tokens, most)
 
 
 # Memory
 
 
 def _memory(
-    run: Rehearsal, kept: float, micro_batches: int, *, n_trained: int | None = None
+    run: Rehearsal, kept: Kept, micro_batches: int, *, n_trained: int | None = None
 ) -> MemoryRecord:
-    """Bytes when most are held. kept: activations of a token."""
+    """Bytes when most are held."""
     parameters = list(run.model.parameters())
     held = [*parameters, *run.model.buffers()]
     weights = sum(x.numel() * x.element_size() for x in held)
     if n_trained is None:
         n_trained = sum(p.numel() for p in parameters if p.requires_grad)
-    activations = round(SLACK * kept * _most_tokens(run, micro_batches))
-    parts = {"weights": weights, "gradients": 4 * n_trained, "optimizer": 8 * n_trained}
-    return MemoryRecord(
-        **parts, activations=activations, head=0, working=0, total=sum(parts.values()) + activations
-    )
+    n_tokens = _most_tokens(run, micro_batches)
+    parts = {
+        "weights": weights,
+        "gradients": 4 * n_trained,
+        "optimizer": 8 * n_trained,
+        "activations": round(SLACK * kept.token * n_tokens),
+        "head": round(min(SLACK * kept.logits * n_tokens, kept.most_logits)),
+    }
+    return MemoryRecord(**parts, working=0, total=sum(parts.values()))
 
 
 def _most_tokens(run: Rehearsal, micro_batches: int) -> int:
@@ -145,7 +169,7 @@ def _most_tokens(run: Rehearsal, micro_batches: int) -> int:
     return max(longest, settings.tokens_per_step // micro_batches)
 
 
-def _changes(run: Rehearsal, kept: float, budget: int) -> list[str]:
+def _changes(run: Rehearsal, kept: Kept, budget: int) -> list[str]:
     """Settings that would fit, those that leave the result as it is first."""
     settings, found = run.settings, []
     per_step = settings.examples_per_step or len(run.items)
@@ -155,13 +179,14 @@ def _changes(run: Rehearsal, kept: float, budget: int) -> list[str]:
             found.append(f"--set micro_batches={micro} (the same result): {_mb(total)}")
             break
         micro *= 2
-    if not settings.gradient_checkpointing and kept:
+    if not settings.gradient_checkpointing and kept.token:
         n_blocks = max(
             (len(part) for part in run.model.modules() if isinstance(part, nn.ModuleList)),
             default=0,
         )
         if n_blocks > 1:
-            total = _memory(run, kept * 2 / n_blocks, settings.micro_batches).total
+            fewer = replace(kept, token=kept.token * 2 / n_blocks)
+            total = _memory(run, fewer, settings.micro_batches).total
             if total <= budget:
                 found.append(f"--set gradient_checkpointing=true (slower by a third): {_mb(total)}")
     n_all = sum(p.numel() for p in run.model.parameters())
@@ -183,7 +208,7 @@ def _too_small(plan: AdaptPlanRecord, memory: MemoryRecord, budget: int) -> Find
         "stop",
         f"it needs {_mb(memory.total)}, {_mb(budget)} can be had (weights {_mb(memory.weights)}, "
         f"gradients and optimiser {_mb(memory.gradients + memory.optimizer)}, activations "
-        f"{_mb(memory.activations)})",
+        f"{_mb(memory.activations + memory.head)})",
         "The system would end the run.",
         "What would fit: " + "; ".join(plan.changes) + ".",
     )

@@ -44,7 +44,7 @@ from hornbook.training.accelerator import place
 from hornbook.training.emissions import Energy, country, metered, spent
 from hornbook.training.listeners import All, Lines
 from hornbook.training.listeners import Listener as Hearing
-from hornbook.training.memory import peak_bytes
+from hornbook.training.memory import keep_freed_memory, peak_bytes
 
 
 class Listener(Hearing, Protocol):
@@ -88,6 +88,7 @@ def settle(asked: Asked, *, tokenizer: Tokenizer | None = None) -> tuple[Prepare
 
 def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
     """What the run will take, on this machine."""
+    keep_freed_memory()  # as the run's own steps, which are timed here
     shape = shape_of(settings, prepared)
     per_step = shape.n_rows * shape.length
     n_tokens = per_step * (settings.steps or 1)

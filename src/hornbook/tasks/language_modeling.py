@@ -67,7 +67,7 @@ class LanguageModel(nn.Module):
         return self.trunk.logits(self.trunk(batch.tokens, batch.layout))
 
     def loss(self, batch: NextTokenBatch) -> LossSum:
-        """As `loss_of`, without ever holding all logits (`nn.rounds`)."""
+        """As `loss_of`; the logits of many tokens are never all there (`nn.rounds`)."""
         return cross_entropy_of(
             self.trunk.logits,
             self.trunk(batch.tokens, batch.layout),

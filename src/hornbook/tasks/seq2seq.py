@@ -115,7 +115,7 @@ class Seq2Seq(nn.Module):
         return self.trunk.logits(self._hidden(batch))
 
     def loss(self, batch: PairBatch, smoothing: float = 0.0) -> LossSum:
-        """As `smoothed_loss_of`, without ever holding all logits (`nn.rounds`)."""
+        """As `smoothed_loss_of`; the logits of many tokens are never all there (`nn.rounds`)."""
         return cross_entropy_of(
             self.trunk.logits,
             self._hidden(batch).flatten(0, -2),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from hornbook.errors import ConfigError
@@ -47,21 +48,22 @@ def metered(name: str, path: Path) -> Iterator[Energy]:
     process and its children. Raises ConfigError for a HORNBOOK_COUNTRY that is none.
     """
     energy = Energy()
-    unfinished = path.with_name(f"{path.stem}.unfinished.csv")
-    tracker = tracker_of(name, country(), unfinished)
-    if unfinished.is_file():
-        for row in read_rows(unfinished):
-            add_row(path, row)
+    so_far = SoFar(path.with_name(f"{path.stem}.unfinished.csv"))
+    tracker = tracker_of(name, country(), so_far)
+    so_far.move_to(path)  # of a process that was killed
     tracker.start()
     try:
         yield energy
     finally:
+        so_far.end()
         tracker.stop()
         if (data := getattr(tracker, "final_emissions_data", None)) is not None:
             energy.kwh, energy.kg = data.energy_consumed, data.emissions
             energy.source = source_of(tracker)
             add_row(path, dict(data.values))
-        unfinished.unlink(missing_ok=True)
+            so_far.path.unlink(missing_ok=True)
+        else:
+            so_far.move_to(path)
 
 
 def country() -> str | None:
@@ -115,21 +117,46 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def tracker_of(name: str, country: str | None, unfinished: Path | None = None) -> Any:
-    """Codecarbon's tracker of this process and its children, in a country that it knows.
+class SoFar:
+    """A CSV of one row, written at every measurement: what was spent so far.
 
-    unfinished: a CSV that holds, while it measures, the one row of what was spent so far.
+    An output of codecarbon's, by its methods. It stays when the process is killed.
     """
-    import codecarbon
-    from codecarbon.output import BaseOutput
 
-    class Unfinished(BaseOutput):
-        def live_out(self, total: Any, delta: Any) -> None:
-            assert unfinished is not None
-            beside = unfinished.with_suffix(".tmp")
-            beside.unlink(missing_ok=True)
-            add_row(beside, dict(total.values))
-            beside.replace(unfinished)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ended = False
+        self._lock = Lock()  # measurements come from a thread
+
+    def live_out(self, total: Any, delta: Any) -> None:
+        """A measurement, in codecarbon's words."""
+        with self._lock:
+            if not self._ended:
+                beside = self.path.with_suffix(".tmp")
+                beside.unlink(missing_ok=True)
+                add_row(beside, dict(total.values))
+                beside.replace(self.path)
+
+    def end(self) -> None:
+        """Write no more."""
+        with self._lock:
+            self._ended = True
+
+    def move_to(self, path: Path) -> None:
+        """Add what stands here to emissions.csv."""
+        if self.path.is_file():
+            for row in read_rows(self.path):
+                add_row(path, row)
+            self.path.unlink()
+
+    def out(self, total: Any, delta: Any) -> None: ...
+    def task_out(self, data: Any, experiment_name: str) -> None: ...
+    def exit(self) -> None: ...
+
+
+def tracker_of(name: str, country: str | None, so_far: SoFar | None = None) -> Any:
+    """Codecarbon's tracker of this process and its children, in a country that it knows."""
+    import codecarbon
 
     # It logs a line before it takes its log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
@@ -143,7 +170,7 @@ def tracker_of(name: str, country: str | None, unfinished: Path | None = None) -
         tracking_mode="process",  # this process and its children
         measure_power_secs=MEASURED_EVERY,
         output_methods=[],  # the row is written here: its own writer would load pandas to do it
-        output_handlers=[Unfinished()] if unfinished else [],
+        output_handlers=[so_far] if so_far else [],
         api_call_interval=1,  # that row is written at every measurement
         electricitymaps_api_token="",  # a token in the user's settings would make it ask online
         emissions_endpoint=False,

@@ -14,9 +14,9 @@ def keep_freed_memory() -> bool:
 
     By default glibc gives the end of its heap back whenever some 64 MiB of it are free, which is
     after every step; the next one's tensors are then mapped and filled with zeros again, page by
-    page: 7 % of a step of 250 tokens, up to a third of one of 4,000 (experiments/LOG.md). The most
-    that is held at once stays what it was, as blocks of 32 MiB and more still go back at once.
-    True where it was done: Linux with glibc.
+    page: 7 % of a step of 250 tokens, up to a third of one of 4,000 (experiments/LOG.md). Blocks of
+    32 MiB and more still go back at once. It holds for the whole process until
+    `return_freed_memory`. True where it was done: Linux with glibc.
     """
     return _set_thresholds(mapped=2**25, trimmed=2**31 - 1)
 
