@@ -18,9 +18,10 @@ import torch
 
 from hornbook.data.windows import Windows
 from hornbook.models.gpt import GPT, GPTConfig
+from hornbook.nn import rounds
 from hornbook.nn.precision import Precision
 from hornbook.tasks.language_modeling import LanguageModel, NextTokenBatch, loss_of, windows
-from hornbook.training.accelerator import make_accelerator, spread
+from hornbook.training.accelerator import WithLoss, make_accelerator, own_loss, spread
 from hornbook.training.checkpoints import latest_checkpoint, save_checkpoint
 from hornbook.training.loop import train_steps
 from hornbook.training.optimizers import muon_and_adamw
@@ -29,11 +30,21 @@ from hornbook.training.schedules import Clock, cosine
 N_STEPS, HALF = 8, 4
 
 
-def losses(*, sharded: bool = False, save: Path | None = None, resume: Path | None = None):
+def losses(
+    *,
+    sharded: bool = False,
+    in_rounds: bool = False,
+    save: Path | None = None,
+    resume: Path | None = None,
+):
     """Losses and gradient norms of each step, of a run that saves, or goes on from, the middle."""
     accelerator = make_accelerator(Precision("cpu", "float32", "for exactness"), seed=1)
     config = GPTConfig(50, 16, n_layers=2, n_heads=2, d_model=32, d_ff=64)
-    model = spread(LanguageModel(GPT(config)), accelerator, sharded=sharded)
+    model, loss = LanguageModel(GPT(config)), loss_of
+    if in_rounds:  # of nine rows
+        rounds.MOST, rounds.FEWEST_LEARNT, rounds.FEWEST_FROZEN = 1, 9, 9
+        model, loss = WithLoss(model, loss_of), own_loss
+    model = spread(model, accelerator, sharded=sharded)
     optimizer = muon_and_adamw(model.named_parameters(), lr=0.003, weight_decay=0.1)
     reader = Windows(
         np.random.default_rng(0).integers(50, size=999),
@@ -52,7 +63,7 @@ def losses(*, sharded: bool = False, save: Path | None = None, resume: Path | No
         first_step = checkpoint.step
     found = []
     for step in train_steps(
-        model, loss_of, micro_batches(reader), optimizer, cosine(), Clock(n_steps=N_STEPS),
+        model, loss, micro_batches(reader), optimizer, cosine(), Clock(n_steps=N_STEPS),
         accelerator, first_step=first_step,
     ):  # fmt: skip
         found.append((step.loss, step.gradient_norm))
@@ -75,6 +86,7 @@ def main(folder: Path) -> None:
     for way, sharded in (("ddp", False), ("fsdp", True)):
         found[way] = losses(sharded=sharded, save=folder / way)
         found[f"{way} resumed"] = losses(sharded=sharded, resume=folder / "one")
+    found["ddp in rounds"] = losses(in_rounds=True)
     rank = torch.distributed.get_rank()
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()

@@ -68,6 +68,7 @@ def test_two_processes_are_one_and_take_its_checkpoints(tmp_path, start):
     expected = torch.tensor(one)
     assert expected[-1, 0] < expected[0, 0]
     close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(torch.tensor(first["ddp in rounds"]), expected, **close)
     for way in ("ddp", "fsdp"):
         torch.testing.assert_close(torch.tensor(first[way]), expected, **close)
         resumed = torch.tensor(first[f"{way} resumed"])

@@ -138,14 +138,14 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
         )
     model = outline(recipe.family, recipe.config)
     n = count_parameters(model)
-    cost = _cost(recipe, micro, cluster.n_devices)
+    cost = _cost(recipe, micro, cluster)
     per_pass = micro * recipe.context
     per_step = recipe.batch_size * recipe.context
     n_steps = max(1, math.ceil(recipe.n_tokens / per_step))
     n_tokens = n_steps * per_step
     useful = cost
     if recipe.gradient_checkpointing:
-        useful = _cost(_without(recipe), micro, cluster.n_devices)
+        useful = _cost(_without(recipe), micro, cluster)
     per_token = useful.flops / per_pass
     if speed is None:
         rate = cluster.n_devices * cluster.matrix_speed * cluster.utilisation
@@ -197,7 +197,7 @@ def memory_of(
         cluster.n_devices,
         recipe.micro(cluster.n_devices),
     )
-    cost = cost or _cost(recipe, micro, n_devices)
+    cost = cost or _cost(recipe, micro, cluster)
     weights, gradients, optimizer = 4 * n, 4 * n, _optimizer_bytes(model, recipe.optimizer)
     buckets = gathered = casts = 0
     if cluster.sharding == "ddp" and n_devices > 1:
@@ -270,9 +270,10 @@ def check(
     ]
 
 
-def _cost(recipe: Recipe, micro: int, n_devices: int) -> Cost:
+def _cost(recipe: Recipe, micro: int, cluster: ClusterRecord) -> Cost:
+    sharded = cluster.sharding == "fsdp" and cluster.n_devices > 1
     return dry_run(
-        step_of(recipe.family, n_devices),
+        step_of(recipe.family, sharded=sharded),
         recipe.config,
         batch_size=micro,
         length=recipe.context,

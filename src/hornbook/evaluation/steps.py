@@ -17,11 +17,11 @@ from hornbook.nn.losses import nats_of
 HIDDEN_SHARE = {"bert": 0.15, "modern-bert": 0.30}  # of tokens that a masked model has to guess
 
 
-def step_of(family: str, n_devices: int = 1) -> Step:
+def step_of(family: str, *, sharded: bool = False) -> Step:
     """How `family` is trained. Raises UnknownNameError for one that isn't in MODELS.
 
-    On several devices all logits are made at once, as a model that is spread over them is only
-    called whole; on one the loss goes in rounds (`nn.rounds`).
+    The loss goes in rounds (`nn.rounds`), but for a model whose weights are `sharded`: its call
+    ends in all logits.
     """
     build = MODELS.load(family)
     if family in HIDDEN_SHARE:
@@ -32,7 +32,7 @@ def step_of(family: str, n_devices: int = 1) -> Step:
             alike=family != "modern-bert",
         )
     trunk = _translated if family == "encoder-decoder" else _read
-    head = _next_token_loss if n_devices == 1 else _whole_loss
+    head = _whole_loss if sharded else _next_token_loss
     return Step(build=build, trunk=trunk, head=head)
 
 

@@ -22,14 +22,19 @@ from torch import Tensor, nn
 from hornbook.adapters.fingerprint import fingerprint
 from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, ConfigError, TrainingError
-from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
 from hornbook.recipes.language_model import SCHEDULES
 from hornbook.recipes.rates import make_optimizer, width
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.tasks.task import Task
-from hornbook.training.accelerator import make_accelerator, spread, start_trackers
+from hornbook.training.accelerator import (
+    WithLoss,
+    make_accelerator,
+    own_loss,
+    spread,
+    start_trackers,
+)
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import Step, train_steps
@@ -118,7 +123,7 @@ class Adaptation:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
-        self.spread = spread(_WithLoss(model, task), self.accelerator)
+        self.spread = spread(WithLoss(model, task.loss), self.accelerator)
         self.optimizer = make_optimizer(model, self.settings)
         self.progress = AdaptProgress()
         self.skipped: tuple[str, ...] = ()  # a sentence for each damaged checkpoint passed over
@@ -167,7 +172,7 @@ class Adaptation:
         clock = Clock(n_steps=self.n_steps, seconds=settings.time, spent=progress.seconds)
         steps = train_steps(
             self.spread,
-            _loss_of,
+            own_loss,
             self._steps(),
             self.optimizer,
             SCHEDULES[settings.decay](settings.warm_up),
@@ -351,23 +356,6 @@ def in_epoch(task: Any, epoch: int) -> Iterator[None]:
 def compares(task: Any) -> bool:
     """Whether the task's loss lets the examples of a batch see one another."""
     return getattr(task, "compares", False)
-
-
-class _WithLoss(nn.Module):
-    """A model that gives its loss: what several processes need to see as one forward pass."""
-
-    def __init__(self, model: nn.Module, task: Task) -> None:
-        super().__init__()
-        self.model = model
-        self.task = task
-
-    def forward(self, batch: Any) -> LossSum:
-        return self.task.loss(self.model, batch)
-
-
-def _loss_of(model: nn.Module, batch: Any) -> LossSum:
-    loss: LossSum = model(batch)
-    return loss
 
 
 class _Trained:

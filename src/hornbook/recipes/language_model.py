@@ -15,13 +15,20 @@ from torch import nn
 
 from hornbook.errors import CheckpointError
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
+from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 from hornbook.recipes.dial import Resolved
 from hornbook.recipes.families import Objective, build, make_optimizer
 from hornbook.recipes.preparation import Prepared
 from hornbook.recipes.reading import open_reading
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
-from hornbook.training.accelerator import make_accelerator, spread, start_trackers
+from hornbook.training.accelerator import (
+    WithLoss,
+    make_accelerator,
+    own_loss,
+    spread,
+    start_trackers,
+)
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
 from hornbook.training.loop import train_steps
@@ -65,7 +72,7 @@ class Training:
             self.precision, seed=settings.seed, trackers=settings.trackers, folder=folder
         )
         self.objective: Objective = build(settings, prepared, self.accelerator.device.type)
-        self.spread = spread(self.objective.model, self.accelerator, sharded=settings.sharded)
+        self.spread, self.loss_of = self._spread()
         self.optimizer = make_optimizer(self.objective.model, settings=settings)
         place = self.accelerator.process_index, self.accelerator.num_processes
         self.reading = open_reading(settings, prepared, self.objective, place)
@@ -83,6 +90,18 @@ class Training:
         self.reading.restore(found.state["windows"])
         self.progress = Progress(**found.state["progress"])
         return found.skipped
+
+    def _spread(self) -> tuple[nn.Module, Callable[[nn.Module, Any], LossSum]]:
+        """The model as all processes train it, and its loss.
+
+        A call of it ends in the loss, so that the loss may go in rounds (`nn.rounds`). A sharded
+        one ends in all logits: evaluations call it too.
+        """
+        model = self.objective.model
+        loss_of = self.objective.training_loss or self.objective.loss_of
+        if self.settings.sharded:
+            return spread(model, self.accelerator, sharded=True), loss_of
+        return spread(WithLoss(model, loss_of), self.accelerator), own_loss
 
     @property
     def sampled(self) -> bool:
@@ -127,7 +146,7 @@ class Training:
         clock = Clock(n_steps=self.n_steps(), seconds=settings.time, spent=progress.seconds)
         for step in train_steps(
             self.spread,
-            self.objective.training_loss or self.objective.loss_of,
+            self.loss_of,
             self.reading.steps(),
             self.optimizer,
             SCHEDULES[settings.decay](settings.warm_up),

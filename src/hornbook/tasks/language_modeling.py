@@ -78,7 +78,7 @@ class LanguageModel(nn.Module):
 
 def loss_of(model: nn.Module, batch: NextTokenBatch) -> LossSum:
     """Cross-entropy over all tokens that have a next one, in nats."""
-    if type(model) is LanguageModel:  # one spread over processes answers to calls alone
+    if type(model) is LanguageModel:  # one whose weights are sharded answers to calls alone
         return model.loss(batch)
     return cross_entropy_sum(model(batch), batch.targets)
 

@@ -138,7 +138,7 @@ def smoothed_loss_of(model: nn.Module, batch: PairBatch, smoothing: float = 0.1)
 
     Not to be compared with a plain loss: its least value is not 0.
     """
-    if type(model) is Seq2Seq:  # one spread over processes answers to calls alone
+    if type(model) is Seq2Seq:  # one whose weights are sharded answers to calls alone
         return model.loss(batch, smoothing)
     total = F.cross_entropy(
         model(batch).flatten(0, -2).float(),

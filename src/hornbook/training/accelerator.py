@@ -7,8 +7,9 @@ the model trained by all of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,7 @@ from accelerate.utils import GradScalerKwargs, LoggerType, set_seed
 from torch import nn
 
 from hornbook.errors import ConfigError, UnavailableError, nearest
+from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision, choose_precision
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -96,6 +98,24 @@ def spread(model: nn.Module, accelerator: Accelerator, *, sharded: bool = False)
             fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     return model
+
+
+class WithLoss(nn.Module):
+    """A model that gives its loss: what several processes need to see as one forward pass."""
+
+    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Any], LossSum]) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_of = loss_of
+
+    def forward(self, batch: Any) -> LossSum:
+        return self.loss_of(self.model, batch)
+
+
+def own_loss(model: nn.Module, batch: Any) -> LossSum:
+    """The loss of a `WithLoss`, wherever it is spread."""
+    loss: LossSum = model(batch)
+    return loss
 
 
 def _checked(tracker: str | GeneralTracker) -> str | GeneralTracker:
