@@ -32,4 +32,4 @@ def test_kept_memory_is_not_mapped_anew():
     if not keep_freed_memory():
         pytest.skip("the C library is not glibc")
     kept, returned = faults("keep_freed_memory"), faults("return_freed_memory")
-    assert kept < 1000 and returned > 10 * max(kept, 100)
+    assert returned > 10 * max(kept, 100)
