@@ -151,6 +151,11 @@ def read_until(fd: int, words: str, seconds: float = 150) -> str:
     return seen
 
 
+def hears_ctrl_c() -> None:
+    """As in a terminal, whoever runs the tests: what a shell starts in the background does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt_until(process: subprocess.Popen, fd: int, words: str) -> str:
     """Press Ctrl-C, and again where it was not heard: readline misses one that comes between its
     prompt and its first look at the keyboard."""
@@ -179,7 +184,12 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_the_program(tmp_path):
     # At temperature 0 it says the same again and again: an answer with no end of its own.
     words = ["-m", "hornbook.cli.main", "chat", str(folder), "-n", "9999", "--temperature", "0"]
     with subprocess.Popen(
-        [sys.executable, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        [sys.executable, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=hears_ctrl_c,
     ) as process:
         os.close(theirs)
         try:
