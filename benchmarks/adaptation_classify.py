@@ -87,7 +87,7 @@ TRIALS = {
     "sms-spam": Trial("sms-spam", 1e-4, 4, floor=0.985),
     "trec": Trial("trec", 1e-4, 6, floor=0.955),
     "cola": Trial("cola", 1e-4, 4, best="matthews"),
-    "sst2": Trial("sst2/", 1e-4, 1, per_step=64, floor=0.89, dropout=0.1),
+    "sst2": Trial("sst2/", 1e-4, 2, per_step=64, floor=0.89, dropout=0.1),
 }
 
 
