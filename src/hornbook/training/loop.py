@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hornbook.errors import TrainingError
 from hornbook.nn.losses import LossSum
-from hornbook.training.optimizers import AnyOptimizer
+from hornbook.training.optimizers import AnyOptimizer, step_divided
 from hornbook.training.parts import whole
 from hornbook.training.rows import summed
 from hornbook.training.schedules import Clock, Schedule
@@ -84,10 +84,11 @@ def train_steps(
         loss_sum, n_targets = _accumulate(model, loss_of, micro_batches, accelerator)
         loss = loss_sum / n_targets
         count = n_targets / accelerator.num_processes * _loss_scale(accelerator)
-        norm = _scale_and_clip(parameters, count, clip)
+        gradients = [_values(p, p.grad) for p in parameters if p.grad is not None]
+        norm = _norm(gradients) / count
         refused = not math.isfinite(loss + norm)
         if not refused:
-            optimizer.step()
+            step_divided(optimizer, gradients, count * max(1.0, (norm + 1e-6) / clip))
             n_refused = 0
         elif not _lower_loss_scale(accelerator):
             n_refused += 1
@@ -151,14 +152,17 @@ def _lower_loss_scale(accelerator: Accelerator) -> bool:
 
 
 @torch.no_grad()
-def _scale_and_clip(parameters: list[Tensor], count: float, clip: float) -> float:
-    """Divide gradients by the count and clip their joint norm, in one pass; return that norm."""
-    gradients = [_values(p, p.grad) for p in parameters if p.grad is not None]
-    total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    norm = float(whole(total)) / count
-    if math.isfinite(norm):
-        torch._foreach_mul_(gradients, min(1.0, clip / (norm + 1e-6)) / count)
-    return norm
+def _norm(gradients: list[Tensor]) -> float:
+    """The joint L2 norm.
+
+    On a processor by products of each with itself: torch's `vector_norm` takes three times as long
+    and adds in so few lanes that it is 7e-4 too small for 12M numbers, the product 3e-5.
+    """
+    if all(type(g) is Tensor and g.is_cpu and g.dtype == torch.float32 for g in gradients):
+        flat = [g.flatten() for g in gradients]
+        return math.sqrt(sum(float(torch.dot(g, g)) for g in flat))
+    norms = torch.stack(torch._foreach_norm(gradients))
+    return float(whole(torch.linalg.vector_norm(norms)))
 
 
 def _values(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from hornbook.training.muon import Muon
@@ -61,8 +61,27 @@ def adamw(groups: list[dict], *, betas: tuple[float, float] = (0.9, 0.999)) -> O
     return optimizer
 
 
-def _fusible(parameter: torch.Tensor) -> bool:
+def _fusible(parameter: Tensor) -> bool:
     return parameter.is_floating_point() and parameter.device.type in {"cpu", "cuda"}
+
+
+@torch.no_grad()
+def step_divided(optimizer: AnyOptimizer, gradients: list[Tensor], by: float) -> None:
+    """Take a step on gradients divided by a number.
+
+    gradients: all that the optimiser will see, dense or the values of sparse ones. Fused AdamW
+    divides as it reads them; for others it is a pass of its own over all gradients.
+    """
+    plain = all(type(g) is Tensor for g in gradients)
+    if plain and isinstance(optimizer, AdamW) and optimizer.defaults["fused"]:
+        optimizer.grad_scale = torch.tensor(by)  # type: ignore[attr-defined]  # as GradScaler does
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale  # type: ignore[attr-defined]
+    else:
+        torch._foreach_mul_(gradients, 1 / by)
+        optimizer.step()
 
 
 class Together:
