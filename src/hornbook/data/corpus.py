@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from hornbook.data.arrow_files import files_of, is_arrow, saved_parts
 from hornbook.data.corpora import CORPORA
 from hornbook.data.datasets import DATASETS
 from hornbook.data.hub import PREFIX
@@ -265,6 +266,9 @@ def _documents(paths: Sequence[Path], text: str | None, notes: list[str]) -> Ite
 
 def _files(path: Path) -> list[Path]:
     """The files meant by a path: itself, those of a folder, or of a glob, in order of names."""
+    saved = saved_parts(path).get("train", path)
+    if is_arrow(saved):
+        return files_of(saved)
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if p.is_file() and not _hidden(p, path)]
         if not found:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hornbook.data.arrow_files import is_arrow
 from hornbook.data.corpora import CORPORA
 from hornbook.data.corpus import Corpus, open_corpus
 from hornbook.data.datasets import DATASETS
@@ -93,7 +94,7 @@ def open_pairs(
         rows = list(stream_rows(name))
         pairs = _paired(rows, list(rows[0] if rows else {}), source, target, name, notes)
         return _of_parts(name, {"train": pairs}, notes, seed)
-    if path.is_file() and not is_text_file(path):
+    if (path.is_file() and not is_text_file(path)) or is_arrow(path):
         table = read_rows(path)
         notes += table.notes
         if source is None and target is None and _is_running(table.columns):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hornbook.data.rows import COMPRESSIONS, TEXT_FORMS, Table, read_rows
+from hornbook.data.rows import Table, is_table, read_rows
 
 # Which part a file is of, by what its name begins with; the first that fits.
 PARTS = {"train": "train", "dev": "validation", "val": "validation", "test": "test"}
@@ -21,10 +21,7 @@ def part_files(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     others = []
-    for file in sorted(p for p in folder.iterdir() if p.is_file()):
-        suffixes = [s.lower() for s in file.suffixes if s.lower() not in COMPRESSIONS]
-        if not suffixes or suffixes[-1] not in (*TEXT_FORMS, ".parquet"):
-            continue
+    for file in sorted(filter(is_table, folder.iterdir())):
         stem = file.name.lower().removeprefix("sts-")
         part = next((part for start, part in PARTS.items() if stem.startswith(start)), None)
         if part is None:

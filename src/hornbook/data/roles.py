@@ -7,6 +7,7 @@ import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+from hornbook.data.arrow_files import is_arrow
 from hornbook.errors import DataError
 
 # The first that is a word of the name decides: CoNLL's testa is for validation.
@@ -32,10 +33,10 @@ def files_by_role(path: Path) -> dict[str, Path]:
     """
     if not path.exists():
         raise DataError(f"there is no file or folder {path}", hint="Check the path.")
-    if path.is_file():
+    if path.is_file() or is_arrow(path):
         return {"train": path}
     roles: dict[str, Path] = {}
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in path.iterdir() if _holds_rows(p))
     for file in files:
         name = file.name.lower()
         if name.startswith(("readme", "license", "licence")) or name.endswith(".md"):
@@ -55,6 +56,10 @@ def files_by_role(path: Path) -> dict[str, Path]:
             hint="Name it so, or name a single file as the data: it is then divided.",
         )
     return roles
+
+
+def _holds_rows(path: Path) -> bool:
+    return (path.is_file() and not path.name.startswith(".")) or is_arrow(path)
 
 
 def hold_out(groups: Sequence[Hashable], share: float, seed: int, *, n_left: int = 1) -> list[bool]:

@@ -1,6 +1,7 @@
 """Read a table from a file or a folder into rows, each with its place, so that errors can name it.
 
-csv, tsv, jsonl and json, also compressed (.gz, .bz2, .xz, .zst); parquet; a folder a label.
+csv, tsv, jsonl and json, also compressed (.gz, .bz2, .xz, .zst); parquet; Arrow's files and what
+`datasets` saved; a folder a label.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hornbook.data.arrow_files import is_arrow, read_arrow, saved_parts
 from hornbook.errors import DataError
 
 TEXT_FORMS = {
@@ -28,7 +30,11 @@ TEXT_FORMS = {
     ".json": "json",
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-FORMS = "csv, tsv, jsonl, json (each also .gz, .bz2, .xz, .zst), parquet, or a folder a label"
+PARQUET = (".parquet", ".pq")
+FORMS = (
+    "csv, tsv, jsonl, json (each also .gz, .bz2, .xz, .zst), parquet, arrow, a folder saved by "
+    "`datasets`, or a folder a label"
+)
 LARGEST_FIELD = 1 << 30  # characters; the csv module's own limit is 131,072
 
 
@@ -47,12 +53,22 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
+def is_table(path: Path) -> bool:
+    """Whether it is one table by its name, or as a folder that `datasets` saved."""
+    forms = [s.lower() for s in path.suffixes if s.lower() not in COMPRESSIONS]
+    return is_arrow(path) or (bool(forms) and forms[-1] in (*TEXT_FORMS, *PARQUET))
+
+
 def read_rows(path: Path) -> Table:
     """Read a file or folder. Raises DataError naming file and line where it cannot be read."""
+    if parts := saved_parts(path):
+        return _joined(path, {name: read_rows(part) for name, part in parts.items()})
+    if is_arrow(path):
+        return _of_arrow(str(path), read_arrow(path))
     if path.is_dir():
         return _read_folder(path)
     suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in (".parquet", ".pq"):
+    if suffixes and suffixes[-1] in PARQUET:
         return _read_parquet(path)
     form = suffixes[-2:-1] if suffixes and suffixes[-1] in COMPRESSIONS else suffixes[-1:]
     if not form or form[0] not in TEXT_FORMS:
@@ -252,6 +268,10 @@ def _read_parquet(path: Path) -> Table:
             f"{path} cannot be read as parquet: {str(error).splitlines()[0]}",
             hint="Is the file whole, and a parquet file?",
         ) from error
+    return _of_arrow(str(path), table)
+
+
+def _of_arrow(name: str, table: Any) -> Table:
     rows = table.to_pylist()
     # Files of the Hugging Face hub keep the names of integer classes in the schema.
     about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -265,7 +285,18 @@ def _read_parquet(path: Path) -> Table:
             for row in rows:
                 row[column] = class_name(row[column], names)
     places = [f"row {i}" for i in range(1, len(rows) + 1)]
-    return Table(str(path), table.column_names, rows, places)
+    return Table(name, table.column_names, rows, places)
+
+
+def _joined(path: Path, parts: dict[str, Table]) -> Table:
+    """The parts of a saved set as one table that says which row is of which."""
+    return Table(
+        str(path),
+        list(dict.fromkeys(column for table in parts.values() for column in table.columns)),
+        [row for table in parts.values() for row in table.rows],
+        [f"{name}, {place}" for name, table in parts.items() for place in table.places],
+        splits=[name for name, table in parts.items() for _ in table.rows],
+    )
 
 
 def class_name(value: Any, names: list[str]) -> Any:

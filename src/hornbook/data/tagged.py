@@ -15,7 +15,7 @@ from typing import Any
 
 from hornbook.data.bio import OUTSIDE, Kind, as_bio, is_bio, kind_of, repairs
 from hornbook.data.roles import files_by_role, hold_out
-from hornbook.data.rows import TEXT_FORMS, Table, decode, read_rows
+from hornbook.data.rows import TEXT_FORMS, Table, decode, is_table, read_rows
 from hornbook.errors import DataError, UnknownNameError, nearest
 
 HELD_OUT = 0.1  # of what there is, for each part that did not come with the data
@@ -132,9 +132,7 @@ def _read(
 
     column: the same of another part, taken where nobody named one.
     """
-    if path.suffix.lower() in (".parquet", ".pq") or (
-        TEXT_FORMS.get(path.suffix.lower()) in ("jsonl", "json")
-    ):
+    if is_table(path) and TEXT_FORMS.get(path.suffix.lower()) not in ("csv", "tsv"):
         table = read_rows(path)
         examples = _of_table(table, columns)
         notes += table.notes

@@ -230,7 +230,8 @@ def is_text_file(path: Path) -> bool:
     return not suffixes or suffixes[-1] not in TABLES
 
 
-TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
+TABLES += (".parquet", ".pq", ".arrow", ".feather")
 
 
 def holds_many(path: Path) -> bool:

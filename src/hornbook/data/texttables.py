@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from hornbook.data.arrow_files import batches, is_arrow
 from hornbook.data.hub import stream_rows
 from hornbook.data.rows import COMPRESSIONS, LARGEST_FIELD, TEXT_FORMS, read_rows
 from hornbook.data.tables import MISSING_TEXTS, TEXT_NAMES
@@ -35,6 +36,9 @@ def texts_of(path: Path, column: str | None, notes: list[str]) -> Iterator[str]:
         suffixes.pop()
     if suffixes[-1] in (".parquet", ".pq"):
         yield from _parquet(path, column, notes)
+        return
+    if is_arrow(path):
+        yield from _column(_arrow(path), column, str(path), notes)
         return
     match TEXT_FORMS[suffixes[-1]]:
         case "csv":
@@ -155,6 +159,11 @@ def _json_lines(path: Path, notes: list[str]) -> Iterator[Row]:
                 hint='A row is an object: {"text": …}.',
             )
         yield row
+
+
+def _arrow(path: Path) -> Iterator[Row]:
+    for batch in batches(path):
+        yield from batch.to_pylist()
 
 
 def _parquet(path: Path, column: str | None, notes: list[str]) -> Iterator[str]:

@@ -13,11 +13,10 @@ from typing import Any
 
 from hornbook.data.pairs import SOURCE_NAMES, TARGET_NAMES, Pair, open_pairs
 from hornbook.data.roles import files_by_role, hold_out
-from hornbook.data.rows import COMPRESSIONS, TEXT_FORMS, read_rows
+from hornbook.data.rows import is_table, read_rows
 from hornbook.errors import DataError, UnknownNameError, nearest
 
 HELD_OUT = 0.1
-_TABLES = frozenset({*TEXT_FORMS, ".parquet", ".pq"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +54,9 @@ def open_sources(data: str, columns: Mapping[str, str], *, seed: int) -> Sources
         )
     source, target = columns.get("source"), columns.get("target")
     path = Path(data).expanduser()
-    if path.is_dir() and any(map(_is_table, path.iterdir())):
+    if path.is_dir() and any(map(is_table, path.iterdir())):
         return _folder(path, source, target, seed)
-    if path.is_file() and _is_table(path):
+    if is_table(path):
         notes: list[str] = []
         texts = _table(path, source, target, notes)
         train, validation = _divided(texts, seed, notes)
@@ -86,11 +85,6 @@ def open_sources(data: str, columns: Mapping[str, str], *, seed: int) -> Sources
 
 def _plain(pairs: Sequence[Pair], part: str) -> list[SourceText]:
     return [SourceText(s, (t,), f"{part} {i}") for i, (s, t) in enumerate(pairs, 1)]
-
-
-def _is_table(path: Path) -> bool:
-    forms = [s.lower() for s in path.suffixes if s.lower() not in COMPRESSIONS]
-    return bool(forms) and forms[-1] in _TABLES
 
 
 def _folder(path: Path, source: str | None, target: str | None, seed: int) -> Sources:

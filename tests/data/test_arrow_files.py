@@ -1,0 +1,94 @@
+"""What pyarrow, pandas and `datasets` leave on the disk is read as any other table."""
+
+from __future__ import annotations
+
+import pyarrow
+import pyarrow.feather
+import pytest
+
+from hornbook.data.corpus import open_corpus
+from hornbook.data.labelled import open_labelled
+from hornbook.data.rows import read_rows
+from hornbook.data.tagged import open_tagged
+from hornbook.data.written import open_sources
+from hornbook.errors import DataError
+
+ROWS = {
+    "text": [f"the {what} number {i}" for i in range(20) for what in ("cat", "dog")],
+    "label": ["cat", "dog"] * 20,
+}
+
+
+@pytest.mark.parametrize("form", ["stream", "file", "feather"])
+def test_arrow_in_each_form(tmp_path, form):
+    table = pyarrow.table(ROWS)
+    path = tmp_path / ("t.feather" if form == "feather" else "t.arrow")
+    if form == "feather":
+        pyarrow.feather.write_feather(table, str(path))
+    else:
+        new = pyarrow.ipc.new_stream if form == "stream" else pyarrow.ipc.new_file
+        with pyarrow.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=7)
+    read = read_rows(path)
+    assert read.columns == ["text", "label"]
+    assert read.rows == table.to_pylist()
+    assert read.places[0] == "row 1"
+
+
+def test_what_is_no_arrow_is_named(tmp_path):
+    (tmp_path / "t.arrow").write_bytes(b"text,label\na,b\n" * 9)
+    with pytest.raises(DataError, match=r"t\.arrow cannot be read as Arrow"):
+        read_rows(tmp_path / "t.arrow")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A set of two parts, mapped and shuffled by `datasets`, with named classes, and saved."""
+    datasets = pytest.importorskip("datasets")
+    kinds = datasets.ClassLabel(names=["cat", "dog"])
+    whole = datasets.Dataset.from_dict(ROWS).cast_column("label", kinds)
+    whole = whole.map(lambda row: {"text": row["text"].upper()}).shuffle(seed=1)
+    parts = whole.train_test_split(8, seed=0)
+    parts.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 3, "test": 1})
+    return tmp_path / "saved", parts
+
+
+def test_a_saved_set_of_parts_is_divided_as_it_was(saved):
+    path, parts = saved
+    opened = open_labelled(str(path))
+    texts = [e.document.text for e in [*opened.train, *opened.validation]]
+    assert sorted(texts) == sorted(parts["train"]["text"])
+    assert opened.test is not None
+    assert [e.document.text for e in opened.test] == list(parts["test"]["text"])
+    assert set(opened.label_names) == {"cat", "dog"}  # the names, not the numbers
+
+
+def test_a_saved_set_is_one_table(saved):
+    path, parts = saved
+    assert [row["text"] for row in read_rows(path / "train").rows] == list(parts["train"]["text"])
+    both = read_rows(path)
+    assert both.splits is not None
+    assert both.splits.count("train") == 32
+    assert both.splits.count("test") == 8
+
+
+def test_a_saved_set_is_a_corpus_without_its_test_part(saved):
+    path, parts = saved
+    corpus = open_corpus(str(path), seed=0)
+    read = [*corpus.train(), *corpus.validation()]
+    assert sorted(read) == sorted(parts["train"]["text"])
+
+
+def test_saved_parts_of_tags_and_of_texts_with_their_target(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    words = datasets.Dataset.from_dict(
+        {"words": [["Ada", "sings"]] * 12, "tags": [["B-PER", "O"]] * 12}
+    )
+    datasets.DatasetDict(train=words, validation=words).save_to_disk(str(tmp_path / "tags"))
+    tagged = open_tagged(tmp_path / "tags", {}, seed=0)
+    assert len(tagged.train) == len(tagged.validation) == 12
+
+    pairs = datasets.Dataset.from_dict({"source": list("abcdefghi"), "target": ["b"] * 9})
+    pairs.save_to_disk(str(tmp_path / "pairs"))
+    written = open_sources(str(tmp_path / "pairs"), {}, seed=0)
+    assert len(written.train) + len(written.validation) == 9
