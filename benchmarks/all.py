@@ -39,6 +39,7 @@ COMMANDS = (
     "adaptation_classify sms-spam",
     "adaptation_classify trec",
     "adaptation_classify cola",
+    "adaptation_classify reuters",
     "adaptation_classify sst2 --seconds 3600",
     "adaptation_classify imdb --labelled 1000",
     "adaptation_tag speed memory",

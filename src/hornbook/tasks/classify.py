@@ -210,7 +210,10 @@ class Classify:
         progress: Callable[[int, int], None] | None = None,
     ) -> list[dict[str, Any]]:
         """{"label": ..., "probabilities": {...}}, {"labels": [...], ...} or {"number": ...}."""
-        logits = self.logits(model, items, device=device, progress=progress)
+        return self.told(self.logits(model, items, device=device, progress=progress))
+
+    def told(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """What `predict` says of logits (N, L)."""
         if self.problem == "regression":
             return [{"number": float(x)} for x in logits[:, 0]]
         if self.problem == "single_label_classification":
