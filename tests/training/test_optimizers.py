@@ -11,7 +11,14 @@ from torch import nn
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.tasks.language_modeling import LanguageModel, collate, loss_of
 from hornbook.training.muon import Muon, orthogonalized
-from hornbook.training.optimizers import Together, adamw, assignments, decay_groups, muon_and_adamw
+from hornbook.training.optimizers import (
+    Together,
+    adamw,
+    assignments,
+    decay_groups,
+    muon_and_adamw,
+    step_divided,
+)
 
 CONFIG = GPTConfig(40, 16, n_layers=2, n_heads=2, d_model=16, d_ff=32)
 
@@ -27,6 +34,26 @@ def _step(model, optimizer, seed=0):
     optimizer.zero_grad()
     loss_of(model, collate([tokens])).total.backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("make", [adamw, lambda groups: torch.optim.AdamW(groups, fused=False)])
+def test_a_step_on_gradients_divided_by_a_number(make):
+    torch.manual_seed(0)
+    start, gradient = torch.randn(40, 30), torch.randn(40, 30)
+    weights = [nn.Parameter(start.clone()) for _ in range(2)]
+    divided, plain = (make([{"params": [w], "lr": 0.1, "weight_decay": 0.1}]) for w in weights)
+    for _ in range(2):
+        weights[0].grad, weights[1].grad = gradient.clone(), gradient / 8
+        step_divided(divided, [weights[0].grad], 8.0)
+        plain.step()
+    assert torch.equal(weights[0], weights[1])
+    for name in ("exp_avg", "exp_avg_sq"):  # the step alone hardly depends on the scale
+        assert torch.equal(divided.state[weights[0]][name], plain.state[weights[1]][name])
+    weights[0].grad = gradient.clone()
+    divided.step()  # whoever steps himself has nothing divided
+    weights[1].grad = gradient.clone()
+    plain.step()
+    assert torch.equal(weights[0], weights[1])
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
