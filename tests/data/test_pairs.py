@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from hornbook.data.pairs import open_pairs, sentences
+from hornbook.data.pairs import open_pairs
 from hornbook.errors import ConfigError, DataError, UnknownNameError
+from hornbook.text.sentences import sentences
 
 ROWS = [(f"a dog number {i}", f"ein Hund Nummer {i}") for i in range(30)]
 

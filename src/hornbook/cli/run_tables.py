@@ -9,14 +9,16 @@ from rich.console import Console
 from rich.text import Text
 
 _AROUND = 160  # characters of a context that are shown on either side of an answer
-_NAMES = ("text", "question", "first")
+_NAMES = ("text", "question", "first", "prompt")
 
 
 def show(task: str, found: Mapping[str, Any], *, several: bool, top: int) -> None:
     """One finding, as its task is best read. several: others follow, so that each is named."""
     console = Console(highlight=False, soft_wrap=True)
-    if several and task in ("classify", "pairs", "zero-shot", "choose", "fill"):
+    if several and task in ("classify", "pairs", "zero-shot", "choose", "fill", "reward"):
         name = next((found[n] for n in _NAMES if n in found), "")
+        if isinstance(name, list):  # a conversation: what was said last
+            name = name[-1]["content"]
         console.print(Text(" ".join(str(name).split())[:100], style="dim"))
     for line in _SHOWN[task](found, top):
         console.print(line)
@@ -50,7 +52,10 @@ def _labels(found: Mapping[str, Any], top: int) -> list[Text]:
 
 
 def _zero_shot(found: Mapping[str, Any], top: int) -> list[Text]:
-    return _shares(found["shares"], top)
+    lines = _shares(found["shares"], top)
+    if "labels" in found:  # of several
+        lines.insert(0, Text(", ".join(found["labels"]) or "(no label)", style="bold"))
+    return lines
 
 
 def _entities(found: Mapping[str, Any], top: int) -> list[Text]:
@@ -113,6 +118,20 @@ def _written(found: Mapping[str, Any], top: int) -> list[Text]:
     return [Text(found["written"])]
 
 
+def _anonymous(found: Mapping[str, Any], top: int) -> list[Text]:
+    return [Text(found["anonymized"])]
+
+
+def _marked(found: Mapping[str, Any], top: int) -> list[Text]:
+    return [
+        Text.assemble(
+            f"{one['reward']:+8.3f}  ",
+            (" ".join(one["answer"].split())[:_AROUND], "bold" if i == 0 else ""),
+        )
+        for i, one in enumerate(found["answers"][:top])
+    ]
+
+
 def _continued(found: Mapping[str, Any], top: int) -> list[Text]:
     return [Text.assemble((found["text"], "dim"), found["written"])]
 
@@ -144,6 +163,7 @@ _SHOWN = {
     "pairs": _labels,
     "zero-shot": _zero_shot,
     "tag": _entities,
+    "anonymize": _anonymous,
     "answer": _answer,
     "fill": _filled,
     "translate": _written,
@@ -151,6 +171,7 @@ _SHOWN = {
     "chat": _written,
     "generate": _continued,
     "choose": _chosen,
+    "reward": _marked,
     "embed": _vector,
     "similarity": _alike,
 }

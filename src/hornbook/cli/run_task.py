@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hornbook.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornbook.recipes.apply_plain import Asked, Say
 
 _AT_ONCE = 64  # rows answered together: quick enough, and printed as they come
 _READ, _WRITE, _OUTPUT = "What is read", "What is written", "Output"
@@ -19,7 +25,8 @@ def command(
         str,
         typer.Argument(
             help="sentiment (classify), ner (tag), qa (answer), fill-mask (fill), translate, "
-            "summarize, zero-shot, generate, chat, choose, pairs, embed or similarity."
+            "summarize, anonymize, zero-shot, generate, chat, choose, pairs, reward, embed or "
+            "similarity."
         ),
     ],
     model: Annotated[
@@ -36,6 +43,15 @@ def command(
         list[str] | None,
         typer.Option(help="name=COLUMN of a table, e.g. text=body.", rich_help_panel=_READ),
     ] = None,
+    whole: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole/--lines",
+            help="A text file or - is one text, or each line is; summarize: whole.",
+            show_default=False,
+            rich_help_panel=_READ,
+        ),
+    ] = None,
     context: Annotated[
         str | None, typer.Option(help="qa: the text that the answer is in.", rich_help_panel=_READ)
     ] = None,
@@ -49,10 +65,29 @@ def command(
     option: Annotated[
         list[str] | None, typer.Option(help="choose: an option; repeat.", rich_help_panel=_READ)
     ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(help="reward: an answer to mark; repeat.", rich_help_panel=_READ),
+    ] = None,
+    hypothesis: Annotated[
+        str | None,
+        typer.Option(
+            help="zero-shot by entailment: a sentence with {label} in it.", rich_help_panel=_READ
+        ),
+    ] = None,
+    several: Annotated[
+        bool,
+        typer.Option(
+            "--several",
+            help="zero-shot by entailment: any number of labels, each by itself.",
+            rich_help_panel=_READ,
+        ),
+    ] = False,
     aggregation: Annotated[
         str | None,
         typer.Option(
-            help="ner: how sub-words become entities: first, simple, average, max, none.",
+            help="ner, anonymize: how sub-words become entities: first, average, max; ner also "
+            "simple, none.",
             rich_help_panel=_READ,
         ),
     ] = None,
@@ -60,10 +95,24 @@ def command(
         int | None,
         typer.Option("--tokens", "-n", min=1, help="At most.", rich_help_panel=_WRITE),
     ] = None,
+    n_sentences: Annotated[
+        int | None,
+        typer.Option(
+            "--sentences", min=1, help="summarize textrank: how many.", rich_help_panel=_WRITE
+        ),
+    ] = None,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token.", rich_help_panel=_WRITE)
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.", rich_help_panel=_WRITE)] = 0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="generate, chat: 0 (usual) takes the likeliest token.",
+            rich_help_panel=_WRITE,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="generate, chat: of what is drawn.", rich_help_panel=_WRITE),
+    ] = None,
     beams: Annotated[
         int | None,
         typer.Option(min=1, help="translate, summarize: paths.", rich_help_panel=_WRITE),
@@ -72,8 +121,13 @@ def command(
         str | None, typer.Option(help="chat: what it is told first.", rich_help_panel=_WRITE)
     ] = None,
     top: Annotated[
-        int, typer.Option(min=1, help="Answers shown of several.", rich_help_panel=_OUTPUT)
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Answers shown of several (5); similarity: pairs (20).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="An object a line.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -82,52 +136,84 @@ def command(
     from hornbook.cli.finetune import named
     from hornbook.cli.run_input import Given, rows_of
     from hornbook.recipes.apply import name_of, use_of
+    from hornbook.recipes.apply_plain import Asked
 
     name, use = name_of(task), use_of(task)
     given = Given(
         texts=texts or (),
         file=file,
         columns=dict(map(named, column or ())),
+        whole=whole,
         context=context,
         context_file=context_file,
         labels=label or (),
         options=option or (),
+        answers=answer or (),
     )
+    asked = Asked(
+        top=top,
+        n_tokens=n_tokens,
+        temperature=temperature,
+        seed=seed,
+        n_beams=beams,
+        system=system,
+        aggregation=aggregation,
+        hypothesis=hypothesis,
+        several=several or None,
+        n_sentences=n_sentences,
+    )
+    _refuse_unheeded(name, use.heeds, asked)
     rows = rows_of(name, use.reads, given)
     if name == "classify" and (study := _study(model)) is not None:
-        _by_study(study, rows, as_json=as_json)
+        _by_study(study, rows, as_json=as_json, top=top or 0)
         return
-    from hornbook.recipes.apply_plain import Asked
+    say = use.open(model, asked)
+    if name == "similarity":
+        _say_pairs(say, rows, as_json=as_json)
+    else:
+        _say(name, say, rows, as_json=as_json, top=top or 5)
 
-    asked = Asked(top, n_tokens, temperature, seed, beams, system, aggregation)
-    _say(name, use.open(model, asked), rows, use.reads[0], as_json=as_json, top=top)
+
+def _refuse_unheeded(task: str, heeds: Sequence[str], asked: Asked) -> None:
+    """Raises ConfigError for what was asked and makes no difference to this task."""
+    for field in fields(asked):
+        if getattr(asked, field.name) is not None and field.name not in heeds:
+            heeded = ", ".join(_option(name) for name in heeds)
+            raise ConfigError(
+                f"{task} has no use for {_option(field.name)}",
+                hint=f"It heeds {heeded}." if heeded else "Leave it out.",
+            )
 
 
-def _say(
-    task: str, say: Any, rows: list[dict[str, Any]], first: str, *, as_json: bool, top: int
-) -> None:
+def _option(name: str) -> str:
+    return "--" + name.removeprefix("n_")
+
+
+def _say(task: str, say: Say, rows: list[dict[str, Any]], *, as_json: bool, top: int) -> None:
     """Print what is found, in the rows' order; a row without text is said to have none."""
-    at_once = len(rows) if task == "similarity" else _AT_ONCE
-    n_shown = 0
-    for start in range(0, len(rows), at_once):
-        part = rows[start : start + at_once]
-        whole = [row for row in part if all(_filled(value) for value in row.values())]
-        found = say(whole) if whole else iter(())
-        if task == "similarity":  # of pairs of rows, not of rows
-            for one in found:
-                if not as_json and n_shown == 4 * top:
-                    print("… the others are less alike; --json gives all")
-                    return
-                n_shown += 1
-                _print(task, one, as_json, several=False, top=top)
-            continue
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        whole = [row for row in part if _is_whole(row)]
+        found = iter(say(whole)) if whole else iter(())
         for row in part:
-            if all(_filled(value) for value in row.values()):
+            if _is_whole(row):
                 _print(task, next(found), as_json, several=len(rows) > 1, top=top)
             elif as_json:
                 print(json.dumps(row | {"reason": "no text"}, ensure_ascii=False))
             else:
                 print("(no text)")
+
+
+def _say_pairs(say: Say, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the pairs that are most alike, and how many there are besides."""
+    whole = [row for row in rows if _is_whole(row)]
+    n_shown = 0
+    for found in say(whole):
+        _print("similarity", found, as_json, several=False, top=1)
+        n_shown += 1
+    n_pairs = len(whole) * (len(whole) - 1) // 2
+    if n_pairs > n_shown:
+        print(f"The {n_shown} most alike of {n_pairs:,} pairs; --top N shows N.", file=sys.stderr)
 
 
 def _print(task: str, found: dict[str, Any], as_json: bool, *, several: bool, top: int) -> None:
@@ -139,8 +225,9 @@ def _print(task: str, found: dict[str, Any], as_json: bool, *, several: bool, to
         show(task, found, several=several, top=top)
 
 
-def _filled(value: Any) -> bool:
-    return bool(value.strip() if isinstance(value, str) else value)
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether no text of it is empty."""
+    return all(value.strip() if isinstance(value, str) else value for value in row.values())
 
 
 def _study(model: str) -> Path | None:
@@ -151,12 +238,12 @@ def _study(model: str) -> Path | None:
     return None
 
 
-def _by_study(study: Path, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def _by_study(study: Path, rows: list[dict[str, Any]], *, as_json: bool, top: int) -> None:
     from hornbook.cli.predict import open_predictor, predicted_lines
     from hornbook.data.examples import Document
 
     documents = [Document(row["text"]) for row in rows]
     if not documents:
         raise ConfigError("there is no text to classify", hint="Give one.")
-    for line in predicted_lines(open_predictor(study, None), documents, as_json=as_json, top=0):
+    for line in predicted_lines(open_predictor(study, None), documents, as_json=as_json, top=top):
         print(line)

@@ -5,28 +5,29 @@
 | context, options, answer    | options: a list (in csv as JSON, or between "|")            |
 | context, A, B, C, D, answer | an option a column                                          |
 
-The answer is an option's number from 0, its letter from A, or its text.
+The answer is an option's number from 0, its letter from A, or its text; `posed` asks for none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hornbook.data.roles import files_by_role, hold_out, role_of
 from hornbook.data.rows import Table, read_rows
 from hornbook.errors import DataError, UnknownNameError, nearest
 
 NAMES = {
-    "context": ("context", "question", "ctx", "sentence", "prompt", "query"),
+    "context": ("context", "question", "ctx", "sentence", "prompt", "query", "text"),
     "options": ("options", "choices", "endings", "answers"),
     "answer": ("answer", "label", "gold", "correct", "target"),
 }
 LETTERS = "ABCDEFGHIJ"
 _NAMED = 5  # bad rows that an error names
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,29 @@ def open_questions(data: str, columns: Mapping[str, str], *, seed: int) -> Quest
     return Questions(parts["train"], parts["validation"], parts["test"], notes)
 
 
+def posed(table: Table, named: Mapping[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each row's context and options, whatever the right one is. Errors as of `open_questions`."""
+    columns = _columns(table, named, ("context", "options"))
+    return _of_rows(table, lambda row, place: _posed(row, columns), "")
+
+
 def _questions(table: Table, named: Mapping[str, str]) -> list[Question]:
-    columns = _columns(table, named)
+    columns = _columns(table, named, tuple(NAMES))
+    return _of_rows(
+        table,
+        lambda row, place: _question(row, columns, place),
+        ", and which of them is right: a number from 0, a letter from A, or the option itself",
+    )
+
+
+def _of_rows(
+    table: Table, read: Callable[[Mapping[str, Any], str], Read], answered: str
+) -> list[Read]:
+    """What is read of each row. Raises DataError naming those that are no questions."""
     found, bad = [], []
     for row, place in zip(table.rows, table.places):
         try:
-            found.append(_question(row, columns, place))
+            found.append(read(row, place))
         except _BadRow as why:
             bad.append(f"{place}: {why}")
     if bad:
@@ -95,15 +113,16 @@ def _questions(table: Table, named: Mapping[str, str]) -> list[Question]:
         raise DataError(
             f"{table.name}: {len(bad):,} of {len(table.rows):,} rows are no questions; "
             f"{'; '.join(bad[:_NAMED])}{more}",
-            hint="A row has a context, two options at least, and which of them is right: a number "
-            "from 0, a letter from A, or the option itself.",
+            hint=f"A row has a context, two options at least{answered}.",
         )
     if not found:
         raise DataError(f"{table.name} has no rows", hint="Add questions.")
     return found
 
 
-def _columns(table: Table, named: Mapping[str, str]) -> dict[str, list[str]]:
+def _columns(
+    table: Table, named: Mapping[str, str], needed: tuple[str, ...]
+) -> dict[str, list[str]]:
     """Our names -> the columns; of options one, or one each. Raises for columns that aren't there.
 
     Raises UnknownNameError for a name nobody knows, DataError for a table without.
@@ -120,7 +139,7 @@ def _columns(table: Table, named: Mapping[str, str]) -> dict[str, list[str]]:
     letters = [folded[c] for c in LETTERS.casefold() if c in folded]
     if "options" not in found and len(letters) > 1:
         found["options"] = letters
-    if missing := [name for name in NAMES if name not in found]:
+    if missing := [name for name in needed if name not in found]:
         raise DataError(
             f"{table.name} has no column for {', '.join(missing)}, but {', '.join(table.columns)}",
             hint=f"Name it: --column {missing[0]}=COLUMN.",
@@ -129,6 +148,11 @@ def _columns(table: Table, named: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _question(row: Mapping[str, Any], columns: Mapping[str, list[str]], place: str) -> Question:
+    context, options = _posed(row, columns)
+    return Question(context, options, _answer(row.get(columns["answer"][0]), options), place)
+
+
+def _posed(row: Mapping[str, Any], columns: Mapping[str, list[str]]) -> tuple[str, tuple[str, ...]]:
     context = row.get(columns["context"][0])
     if not isinstance(context, str) or not context.strip():
         raise _BadRow("the context is empty")
@@ -142,7 +166,7 @@ def _question(row: Mapping[str, Any], columns: Mapping[str, list[str]], place: s
         raise _BadRow(f"option {empty[0]} is empty")
     if len(set(options)) < len(options):
         raise _BadRow("two options are the same")
-    return Question(context, options, _answer(row.get(columns["answer"][0]), options), place)
+    return context, options
 
 
 def _listed(value: Any) -> list[str]:

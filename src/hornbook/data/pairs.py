@@ -8,7 +8,6 @@ the source of the next.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from hornbook.data.rows import COMPRESSIONS, read_rows
 from hornbook.data.tables import MISSING_TEXTS, TEXT_NAMES
 from hornbook.data.textfiles import is_text_file, pieces_of
 from hornbook.errors import ConfigError, DataError, UnknownNameError, nearest
+from hornbook.text.sentences import sentences
 
 SOURCE_NAMES: tuple[str, ...] = ("source", "src", "input", "instruction", "question", "prompt")
 SOURCE_NAMES += ("document", "article", "text", "en")
@@ -32,7 +32,6 @@ TARGET_NAMES: tuple[str, ...] = ("target", "tgt", "output", "translation", "resp
 TARGET_NAMES += ("completion", "summary", "headline", "title", "label")
 VALIDATION_SHARE = 0.1
 MOST_VALIDATION = 2000  # different sources: more make an evaluation slower, not much surer
-_SENTENCE = re.compile(r".+?(?:[.!?…][\"'’”)\]]*(?=\s)|\n\s*\n|$)", re.S)
 _PART = {"train": "train", "test": "test"} | dict.fromkeys(("val", "dev"), "validation")
 
 Pair = tuple[str, str]
@@ -114,12 +113,6 @@ def open_pairs(
         )
     _refuse_columns(data, source, target)
     return _following(open_corpus(data, text=text, seed=seed))
-
-
-def sentences(text: str) -> list[str]:
-    """A text's sentences, by punctuation and empty lines, white space made single."""
-    found = (" ".join(match.split()) for match in _SENTENCE.findall(text))
-    return [sentence for sentence in found if any(c.isalnum() for c in sentence)]
 
 
 # Columns

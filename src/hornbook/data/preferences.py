@@ -6,10 +6,13 @@
 | chosen, rejected                     | whole conversations that differ in the last message     |
 | instruction, input, chosen, rejected | the input, which may be empty, goes below the instruction |
 | prompt, completion, label            | one answer, and whether it is good: true, yes, 1, good  |
+
+To be marked, answers need no such columns: `read_answered` takes one a row, or a list `answers`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +33,7 @@ NAMES = {
     "chosen": ("chosen", "preferred", "accepted", "better"),
     "rejected": ("rejected", "dispreferred", "refused", "worse"),
     "completion": ("completion", "response", "answer", "output"),
+    "answers": ("answers", "completions", "responses", "candidates"),
     "label": ("label", "good", "desirable", "liked", "rating"),
 }
 _YES = {"true", "yes", "1", "1.0", "good", "y", "+", "up", "desirable", "liked"}
@@ -57,7 +61,16 @@ class Judged:
     place: str = ""
 
 
-Row = TypeVar("Row", Preference, Judged)
+@dataclass(frozen=True)
+class Answered:
+    """A prompt and answers to it, of which nothing is said."""
+
+    prompt: Prompt
+    answers: tuple[str, ...]
+    place: str = ""
+
+
+Row = TypeVar("Row", Preference, Judged, Answered)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,52 @@ def open_pairs(data: str, columns: Mapping[str, str], *, seed: int) -> Divided:
 def open_judged(data: str, columns: Mapping[str, str], *, seed: int) -> Divided:
     """Read and divide answers that stand alone; of a pair the chosen is good, the other not."""
     return _open(data, columns, seed, _judged)
+
+
+def read_answered(table: Table, named: Mapping[str, str]) -> tuple[list[Answered], list[str]]:
+    """Prompts with their answers, in the order the prompts come first, and notes on what was read.
+
+    Read are a list of answers, chosen and rejected, or an answer a row, equal prompts together.
+    Rows that are wrong are left out and named. Raises DataError where none is left.
+    """
+    columns = _columns(table, named)
+    several, pair = "answers" in columns, {"chosen", "rejected"} <= columns.keys()
+    if not (several or pair or "completion" in columns):
+        raise DataError(
+            f"{table.name} has no column of answers, but {', '.join(table.columns)}",
+            hint="Name it: --column completion=COLUMN, or answers=COLUMN where it holds lists.",
+        )
+
+    def parse(row: dict[str, Any]) -> Answered:
+        if several:
+            given = _texts(row.get(columns["answers"]))
+            return Answered(_prompt(row, columns, ()), given)
+        if pair:
+            one = _pair(row, columns)
+            return Answered(one.prompt, (one.chosen, one.rejected))
+        before, completion = _answer(row.get(columns["completion"]), "the answer")
+        return Answered(_prompt(row, columns, before), (completion,))
+
+    notes = list(table.notes)
+    found: dict[str, Answered] = {}
+    for row in _read(table, parse, notes):
+        same = found.setdefault(repr(row.prompt), replace(row, answers=()))
+        found[repr(row.prompt)] = replace(same, answers=same.answers + row.answers)
+    return list(found.values()), notes
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list of answers; in csv as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise Wrong("form", f"the answers are no JSON list ({error})") from error
+    if not isinstance(value, list | tuple) or not value:
+        raise Wrong("form", "the answers are no list of texts")
+    if not all(isinstance(one, str) and one.strip() for one in value):
+        raise Wrong("empty", "one of the answers is no text, or empty")
+    return tuple(value)
 
 
 def text_of(prompt: Prompt) -> str:
@@ -188,7 +247,7 @@ def _judged(table: Table, columns: dict[str, str], notes: list[str]) -> list[Jud
 
 
 def _read(table: Table, parse: Callable[[dict[str, Any]], Row], notes: list[str]) -> list[Row]:
-    """Every row that can be learnt from; the others are named in `notes`, each with its reason."""
+    """Every row that can be used; the others are named in `notes`, each with its reason."""
     rows, bad = [], []
     for row, place in zip(table.rows, table.places):
         try:
@@ -197,8 +256,7 @@ def _read(table: Table, parse: Callable[[dict[str, Any]], Row], notes: list[str]
             bad.append(f"{place}: {wrong.args[1]}")
     if not rows:
         raise DataError(
-            f"{table.name}: none of its {len(table.rows):,} rows can be learnt from; "
-            f"{_listed(bad, '; ')}",
+            f"{table.name}: none of its {len(table.rows):,} rows can be used; {_listed(bad, '; ')}",
             hint="A prompt ends with the user, and each answer says something.",
         )
     if bad:

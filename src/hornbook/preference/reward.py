@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from hornbook.data.preferences import open_pairs
+from hornbook.data.preferences import Prompt, open_pairs
 from hornbook.errors import UnknownNameError
 from hornbook.models.heads import HeadConfig, SequenceClassifier, bare_trunk
 from hornbook.nn.forked import Forked
@@ -84,6 +84,11 @@ class Reward:
         ]
         return checked(found, [e.place or f"example {i}" for i, e in enumerate(examples)])
 
+    def answered(self, asked: Sequence[tuple[Prompt, Sequence[str]]]) -> list[Item]:
+        """Items of prompts with any number of answers each."""
+        found = [self.encoder.encode(i, p, answers) for i, (p, answers) in enumerate(asked)]
+        return checked(found, [f"prompt {i + 1}" for i in range(len(found))])
+
     def length(self, item: Item) -> int:
         return n_read(item)
 
@@ -97,7 +102,6 @@ class Reward:
         each = losses.reward(marks[0::2], marks[1::2], margin=self.margin)
         return LossSum(each.sum(), len(each))
 
-    @torch.inference_mode()
     def predict(
         self,
         model: nn.Module,
@@ -107,13 +111,26 @@ class Reward:
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Any]:
         """The rewards of both answers."""
-        found: list[Any] = [None] * len(items)
+        marked = self.marks(model, items, device=device, progress=progress)
+        return [{"chosen": chosen, "rejected": rejected} for chosen, rejected in marked]
+
+    @torch.inference_mode()
+    def marks(
+        self,
+        model: nn.Module,
+        items: Sequence[Item],
+        *,
+        device: str = "cpu",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[list[float]]:
+        """The reward of each answer, however many a prompt has; in the order of their sources."""
+        found: list[list[float]] = [[] for _ in items]
         done = 0
         for batch in batches(items):
             laid = lay([items[i] for i in batch], device)
-            marks = model(RewardBatch(laid.tokens, laid.layout))[:, 0].float()
-            for i, (chosen, rejected) in zip(batch, marks.unflatten(0, (-1, 2)).tolist()):
-                found[items[i].source] = {"chosen": chosen, "rejected": rejected}
+            marks = iter(model(RewardBatch(laid.tokens, laid.layout))[:, 0].float().tolist())
+            for i in batch:
+                found[items[i].source] = [next(marks) for _ in items[i].branches]
             done += len(batch)
             if progress:
                 progress(done, len(items))

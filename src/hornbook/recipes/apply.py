@@ -22,10 +22,11 @@ from hornbook.data import choices
 from hornbook.data.examples import Document, Example
 from hornbook.data.labelled import TextPair
 from hornbook.data.questions import Question
-from hornbook.errors import UnknownNameError, nearest
+from hornbook.errors import ConfigError, UnknownNameError, nearest
 from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.models.heads import SequenceClassifier, SpanFinder, TokenClassifier
 from hornbook.nn.precision import choose_precision
+from hornbook.recipes import apply_labels, apply_reward
 from hornbook.recipes import apply_plain as plain
 from hornbook.recipes.apply_plain import CONTINUING, Asked, Row, Say, card_of, wrong_model
 from hornbook.recipes.kinds import KINDS
@@ -34,11 +35,15 @@ from hornbook.tasks.task import Parts, Task
 
 @dataclass(frozen=True)
 class Use:
-    """One task: what it reads of a row, and how it is made ready: (model's name, Asked) -> Say."""
+    """One task: what it reads of a row, and how it is made ready: (model's name, Asked) -> Say.
+
+    heeds: which fields of what is Asked make a difference to it.
+    """
 
     reads: tuple[str, ...]
     what: str
     open: Callable[[str, Asked], Say]
+    heeds: tuple[str, ...] = ()
 
 
 def ready(task: str, model: str, asked: Asked | None = None) -> Say:
@@ -86,8 +91,12 @@ def _by(
 
 
 def _opened(task: str, name: str, asked: Asked) -> tuple[nn.Module, Task]:
+    """A model by name, made ready for a task."""
+    return _made(task, bundles.open_model(name), asked)
+
+
+def _made(task: str, opened: Bundle, asked: Asked) -> tuple[nn.Module, Task]:
     """A model and the task that it was fine-tuned to, or that its own head is for."""
-    opened = bundles.open_model(name)
     card = card_of(opened)
     kind = KINDS.load(task)
     if card is not None and card["task"] == task:
@@ -124,6 +133,9 @@ def _can(task: str, opened: Bundle, trained_to: str | None) -> bool:
             "answer": isinstance(model, SpanFinder),
             "translate": isinstance(model, EncoderDecoder),
             "summarize": isinstance(model, EncoderDecoder),
+            "reward": isinstance(model, SequenceClassifier)
+            and model.config.n_labels == 1
+            and hasattr(model.trunk, "logits"),
         }
         if heads.get(task):
             return True
@@ -153,6 +165,7 @@ _WANTED = {
     "answer": "a model that finds answers: hornbook finetune answer --model minilm --data D",
     "translate": "an encoder-decoder (hornbook train seq2seq), or a model that chats",
     "summarize": "a run of hornbook finetune summarize, or a model that chats",
+    "reward": "a model that marks answers: hornbook align reward --model M --data D",
     "choose": "a decoder: gpt, llama, smollm2-135m-instruct",
 }
 
@@ -197,40 +210,143 @@ def _chosen(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, An
     }
 
 
+def _anonymous(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """What was found, by its type; nothing of what it was, so that what is said can be passed on.
+
+    start and end are characters of the text that was given, at: of what came of it.
+    """
+    if getattr(task, "kind", "") != "entities":
+        raise ConfigError(
+            "this model gives every word a tag, so that no word would be left",
+            hint="Name one that was taught entities (tags such as B-person and O).",
+        )
+    text, written, end, replaced = row["text"], "", 0, []
+    for span in sorted(prediction["spans"], key=lambda span: (span["start"], -span["end"])):
+        if span["start"] < end:
+            continue
+        written += text[end : span["start"]]
+        end = span["end"]
+        place = {"start": span["start"], "end": end, "at": len(written), "label": span["label"]}
+        replaced.append(place | {"score": round(float(span["score"]), 4)})
+        written += f"[{span['label']}]"
+    return {"anonymized": written + text[end:], "replaced": replaced}
+
+
+# What takes more than a task that predicts
+
+
+def _anonymize(model: str, asked: Asked) -> Say:
+    """Whole words, however the tagger's pieces are put together else."""
+    how = asked.aggregation or "first"
+    if how in ("none", "simple"):
+        raise ConfigError(
+            f"aggregation is '{how}', which would leave parts of names",
+            hint="Take first, average or max.",
+        )
+    opener = _by("tag", lambda row: row["text"], _anonymous)
+    return opener(model, replace(asked, aggregation=how))
+
+
+def _summarize(model: str, asked: Asked) -> Say:
+    """By a model, or by `text.textrank`, which has sentences where models have tokens and beams."""
+    if model == TEXTRANK:
+        if asked.n_beams is not None or asked.n_tokens is not None:
+            raise ConfigError(
+                "textrank takes whole sentences of the text, and writes none",
+                hint="Say how many: --sentences 3.",
+            )
+        return plain.textrank(asked)
+    if asked.n_sentences is not None:
+        raise ConfigError(
+            "--sentences is for textrank; a model ends its summary itself",
+            hint=f"Say how long at most, --tokens 60; or: hornbook run summarize {TEXTRANK} …",
+        )
+    return _by("summarize", lambda row: row["text"], _written)(model, asked)
+
+
+def _zero_shot(model: str, asked: Asked) -> Say:
+    """By entailment where the model is a classifier of pairs that knows it, else by cosines."""
+    opened = bundles.open_model(model)
+    card = card_of(opened)
+    if isinstance(opened.model, SequenceClassifier) and (card is None or card["task"] == "pairs"):
+        if apply_labels.ends_of(opened.model.config.label_names)[0] < 0:
+            raise ConfigError(
+                f"{opened.name} has no label 'entailment', but "
+                f"{', '.join(opened.model.config.label_names)}",
+                hint="Name a classifier of entailment, or a sentence encoder such as minilm.",
+            )
+        return apply_labels.by_entailment(*_made("pairs", opened, asked), asked)
+    encoder = plain.text_encoder(opened, "zero-shot")
+    if asked.hypothesis is not None or asked.several:
+        raise ConfigError(
+            f"{opened.name} goes by cosines, and reads no hypothesis and no --several",
+            hint="Both are of models of entailment: hornbook finetune pairs, on data with that "
+            "label.",
+        )
+    return apply_labels.by_cosines(encoder)
+
+
+def _reward(model: str, asked: Asked) -> Say:
+    """The answers of each prompt, the best first."""
+    network, made = _opened("reward", model, asked)
+    return apply_reward.marking(network, made)
+
+
+WRITING = ("n_tokens", "temperature", "seed")
+TEXTRANK = "textrank"  # a summary without a model; a run of that name is runs/textrank
+
 USES: dict[str, Use] = {
     "classify": Use(
         ("text",),
         "labels of texts",
         _by("classify", lambda row: Example(Document(row["text"]), ()), _labels),
+        ("top",),
     ),
     "pairs": Use(
         ("first", "second"),
         "labels of pairs of texts",
         _by("pairs", lambda row: TextPair(row["first"], row["second"]), _labels),
+        ("top",),
     ),
-    "tag": Use(("text",), "names or parts of speech", _by("tag", lambda row: row["text"], _spans)),
+    "tag": Use(
+        ("text",),
+        "names or parts of speech",
+        _by("tag", lambda row: row["text"], _spans),
+        ("aggregation",),
+    ),
+    "anonymize": Use(("text",), "texts without the names", _anonymize, ("aggregation",)),
     "answer": Use(
         ("question", "context"),
         "answers, marked in their text",
         _by("answer", lambda row: Question(row["question"], row["context"]), _answer),
+        ("top",),
     ),
-    "fill": Use(("text",), "words for [MASK]", plain.fill),
+    "fill": Use(("text",), "words for [MASK]", plain.fill, ("top",)),
     "translate": Use(
-        ("text",), "another language", _by("translate", lambda row: row["text"], _written)
+        ("text",),
+        "another language",
+        _by("translate", lambda row: row["text"], _written),
+        ("n_tokens", "n_beams"),
     ),
     "summarize": Use(
-        ("text",), "a text in short", _by("summarize", lambda row: row["text"], _written)
+        ("text",), "a text in short", _summarize, ("n_tokens", "n_beams", "n_sentences")
     ),
     "choose": Use(
         ("text", "options"),
         "the likeliest of options",
         _by("choose", lambda row: choices.Question(row["text"], tuple(row["options"]), 0), _chosen),
     ),
-    "zero-shot": Use(("text", "labels"), "labels of your own, untrained", plain.zero_shot),
-    "generate": Use(("text",), "texts continued", plain.generate),
-    "chat": Use(("text",), "answers of an assistant", plain.chat),
+    "reward": Use(("prompt", "answers"), "marks for answers", _reward, ("top",)),
+    "zero-shot": Use(
+        ("text", "labels"),
+        "labels of your own, untrained",
+        _zero_shot,
+        ("top", "hypothesis", "several"),
+    ),
+    "generate": Use(("text",), "texts continued", plain.generate, WRITING),
+    "chat": Use(("text",), "answers of an assistant", plain.chat, (*WRITING, "system")),
     "embed": Use(("text",), "vectors of texts", plain.embed),
-    "similarity": Use(("text",), "how alike texts are", plain.similarity),
+    "similarity": Use(("text",), "how alike texts are", plain.similarity, ("top",)),
 }
 ALIASES = {
     "sentiment": "classify",
@@ -251,5 +367,6 @@ ALIASES = {
     "feature-extraction": "embed",
     "sentence-similarity": "similarity",
     "entailment": "pairs",
+    "anonymise": "anonymize",
     "multiple-choice": "choose",
 }

@@ -1,4 +1,5 @@
-"""Models at work that need no fine-tuning: zero-shot, vectors, hidden words, texts continued.
+"""Models at work that need no fine-tuning: vectors, hidden words, texts continued; and TextRank,
+which needs no model.
 
 Each opens a model and gives what answers rows with plain data; `apply` has the table of all tasks.
 """
@@ -9,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from hornbook import bundle as bundles
@@ -19,51 +19,33 @@ from hornbook.recipes.adapted import read_card
 
 Row = Mapping[str, Any]
 Say = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]
-SHARPNESS = 20.0  # what sentence encoders are trained with: softmax over 20 cosines (Reimers 2020)
+N_PAIRS = 20  # of texts that are alike, where nobody says
 CONTINUING = {"chat", "choose", "dpo", "ipo", "orpo", "kto"}  # what leaves a decoder a decoder
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person may ask of any task; each heeds what it knows of.
+    """What a person may ask; each task heeds what its `Use` names. None: the task's own.
 
-    top: answers given of several. n_tokens: written at most, the task's own when None.
-    aggregation: of sub-words into entities, the model's own when None. n_beams: None the task's.
+    top: answers given of several. n_tokens: written at most. n_beams: paths of a search.
+    aggregation: of sub-words into entities. hypothesis: with {label} in it; several: whether labels
+    exclude one another not; both of zero-shot by entailment. n_sentences: of a text's own.
     """
 
-    top: int = 5
+    top: int | None = None
     n_tokens: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
+    temperature: float | None = None
+    seed: int | None = None
     n_beams: int | None = None
     system: str | None = None
     aggregation: str | None = None
-
-
-def zero_shot(model: str, asked: Asked) -> Say:
-    """Softmax over cosines of a text's vector and each label's (as the technique `zero-shot`)."""
-    encoder = _encoder(model, "zero-shot")
-
-    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        labels = list(dict.fromkeys(label for row in rows for label in row["labels"]))
-        of_label = dict(zip(labels, encoder.encode(labels), strict=True))
-        for row, vector in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
-            names = list(dict.fromkeys(row["labels"]))
-            cosines = np.array([float(vector @ of_label[name]) for name in names])
-            shares = _softmax(SHARPNESS * cosines)
-            order = np.argsort(-cosines, kind="stable")
-            yield {
-                "text": row["text"],
-                "label": names[order[0]],
-                "shares": {names[i]: round(float(shares[i]), 4) for i in order},
-                "cosines": {names[i]: round(float(cosines[i]), 4) for i in order},
-            }
-
-    return say
+    hypothesis: str | None = None
+    several: bool | None = None
+    n_sentences: int | None = None
 
 
 def embed(model: str, asked: Asked) -> Say:
-    encoder = _encoder(model, "embed")
+    encoder = text_encoder(bundles.open_model(model), "embed")
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         for row, vector in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
@@ -73,7 +55,10 @@ def embed(model: str, asked: Asked) -> Say:
 
 
 def similarity(model: str, asked: Asked) -> Say:
-    encoder = _encoder(model, "similarity")
+    """The pairs of texts that are most alike, the most first: `top` of them."""
+    from hornbook.embeddings.alike import most_alike
+
+    encoder = text_encoder(bundles.open_model(model), "similarity")
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         texts = [row["text"] for row in rows]
@@ -81,22 +66,10 @@ def similarity(model: str, asked: Asked) -> Say:
             raise ConfigError(
                 "similarity is between texts, and there is one", hint="Give two or more."
             )
-        vectors = encoder.encode(texts)
-        cosines = vectors @ vectors.T
-        first, second = np.triu_indices(len(texts), k=1)
-        order = np.argsort(-cosines[first, second], kind="stable")
-        for i, j in zip(first[order], second[order]):
-            yield {
-                "texts": [texts[i], texts[j]],
-                "cosine": round(float(cosines[i, j]), 4),
-            }
+        for i, j, cosine in most_alike(encoder.encode(texts), asked.top or N_PAIRS):
+            yield {"texts": [texts[i], texts[j]], "cosine": round(cosine, 4)}
 
     return say
-
-
-def _encoder(name: str, task: str) -> Any:
-    """A sentence encoder by name. Raises ConfigError for a model that is none."""
-    return text_encoder(bundles.open_model(name), task)
 
 
 def text_encoder(opened: Bundle, task: str = "embed") -> Any:
@@ -133,7 +106,7 @@ def fill(model: str, asked: Asked) -> Say:
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         for row in rows:
-            found = guesses(masked, opened.tokenizer, row["text"], k=asked.top)
+            found = guesses(masked, opened.tokenizer, row["text"], k=asked.top or 5)
             yield {
                 "text": row["text"],
                 "guesses": [
@@ -185,7 +158,7 @@ def _continued(
 
     end = end_token(opened.tokenizer)
     stops = opened.stop_tokens or frozenset([] if end is None else [end])
-    sampling = Sampling(asked.temperature, frequency_penalty=penalty, seed=asked.seed)
+    sampling = Sampling(asked.temperature or 0.0, frequency_penalty=penalty, seed=asked.seed or 0)
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         batch = Batch(opened, n_slots=min(8, max(1, len(rows))))
@@ -201,6 +174,25 @@ def _continued(
                 ends[piece.request] = piece.finish or ""
         for row, number in zip(rows, numbers, strict=True):
             yield {"text": row["text"], "written": texts[number], "finish": ends[number]}
+
+    return say
+
+
+def textrank(asked: Asked) -> Say:
+    """A text's own sentences (`text.textrank`)."""
+    from hornbook.text.textrank import summary
+
+    def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            found = summary(row["text"], asked.n_sentences or 3)
+            yield {
+                "text": row["text"],
+                "written": " ".join(one.text for one in found),
+                "sentences": [
+                    {"sentence": one.text, "number": one.number, "score": round(one.score, 4)}
+                    for one in found
+                ],
+            }
 
     return say
 
@@ -233,8 +225,3 @@ def wrong_model(opened: Bundle, task: str, wanted: str) -> ConfigError:
     return ConfigError(
         f"{opened.name} ({type(opened.model).__name__}) can't {task}", hint=f"Name {wanted}."
     )
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max())
-    return powers / powers.sum()
