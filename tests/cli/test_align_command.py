@@ -149,6 +149,12 @@ def test_a_reward_model_is_kept_with_its_head(folder):
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForSequenceClassification"]
     assert config["id2label"] == {"0": "reward"}
+    pair = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()][3]
+    told = hornbook(
+        "run", "reward", out, pair["prompt"], pair["rejected"], pair["chosen"], "--json"
+    )
+    best, other = json.loads(told)["answers"]
+    assert best["answer"] == pair["chosen"] and best["reward"] > other["reward"]
 
 
 def test_all_weights_may_learn_beside_a_copy(folder):

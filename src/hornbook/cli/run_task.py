@@ -30,7 +30,10 @@ def command(
         ),
     ],
     model: Annotated[
-        str, typer.Argument(help="A run, a folder, a name (hornbook models), owner/name.")
+        str,
+        typer.Argument(
+            help="A run, a folder, a name (hornbook models), owner/name; of summarize also textrank."
+        ),
     ],
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.")
