@@ -34,6 +34,7 @@ from hornbook.cli import (
     tokenizer,
     train,
     tune,
+    verify,
 )
 from hornbook.errors import HornbookError
 
@@ -60,6 +61,7 @@ app.command("serve")(serve.command)
 app.command("run")(run_task.command)
 app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
+app.command("verify")(verify.command)
 app.command("share")(share.command)
 app.command("models")(models.command)
 app.command("export")(export.command)

@@ -63,12 +63,14 @@ from hornbook.records.training import (
     Sharding,
     StepRecord,
 )
+from hornbook.records.verification import CheckRecord, VerificationRecord
 
 __all__ = [
     "AdaptPlanRecord",
     "AdaptSummary",
     "AssessmentRecord",
     "Audit",
+    "CheckRecord",
     "ClusterRecord",
     "ComparisonRecord",
     "Confusion",
@@ -114,4 +116,5 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "TuningRecord",
+    "VerificationRecord",
 ]
