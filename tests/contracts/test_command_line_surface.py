@@ -20,6 +20,7 @@ SURFACE = {
     "tune": "--column --data --epochs --help --json --method --model --out --quiet --resume "
     "--search --seed --set --steps --time --trials task",
     "evaluate": "--against --column --data --help --json --on --out --quiet --task run",
+    "judge": "--ask --by --criteria --help --human --json --out --show-prompt a b",
     "verify": "--help --json model",
     "share": "--help --json --name --public --to --yes run",
     "models": "--help --json",

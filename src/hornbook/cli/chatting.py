@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from hornbook import files
+from hornbook.cli.harmless import harmless
 from hornbook.errors import HornbookError, nearest
 from hornbook.generation.batch import Batch
 from hornbook.generation.conversation import Conversation
@@ -29,8 +30,6 @@ HELP = """/reset          forget the conversation
 /help           this
 A line that ends in \\ goes on in the next; // at its beginning is a plain /.
 Ctrl-C stops an answer, Ctrl-D ends."""
-# A terminal obeys some characters: a model is not to move its cursor or change its title.
-_HARMLESS = {i: "�" for i in (*range(32), 127, *range(128, 160)) if chr(i) not in "\n\t"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class Terminal:
         said, finish, n_written = "", None, 0
         for piece in self._pieces(request):
             said, finish, n_written = said + piece.text, piece.finish, piece.n_generated
-            shown = piece.text.translate(_HARMLESS) if sys.stdout.isatty() else piece.text
+            shown = harmless(piece.text) if sys.stdout.isatty() else piece.text
             print(shown, end="", flush=True)
         print("\n" if self._typed else "", flush=True)
         if said or finish != "cancelled":

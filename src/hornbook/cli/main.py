@@ -24,6 +24,7 @@ from hornbook.cli import (
     export,
     finetune,
     generate,
+    judge,
     models,
     plan,
     predict,
@@ -61,6 +62,7 @@ app.command("serve")(serve.command)
 app.command("run")(run_task.command)
 app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
+app.command("judge")(judge.command)
 app.command("verify")(verify.command)
 app.command("share")(share.command)
 app.command("models")(models.command)

@@ -29,6 +29,7 @@ from hornbook.records.base import (
     Environment,
     Record,
 )
+from hornbook.records.judging import AgreementRecord, JudgingRecord, VerdictRecord, Winner
 from hornbook.records.study import (
     Audit,
     Confusion,
@@ -68,6 +69,7 @@ from hornbook.records.verification import CheckRecord, VerificationRecord
 __all__ = [
     "AdaptPlanRecord",
     "AdaptSummary",
+    "AgreementRecord",
     "AssessmentRecord",
     "Audit",
     "CheckRecord",
@@ -88,6 +90,7 @@ __all__ = [
     "Finite",
     "Forecast",
     "HardText",
+    "JudgingRecord",
     "LabelCount",
     "LabelIssue",
     "LabelScore",
@@ -116,5 +119,7 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "TuningRecord",
+    "VerdictRecord",
     "VerificationRecord",
+    "Winner",
 ]
