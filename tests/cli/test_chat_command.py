@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 from hornbook import bundle
 from hornbook.cli.main import app
+from hornbook.data.conversations import Dialogue
 from hornbook.errors import ConfigError, DataError
 from hornbook.models.llama import Llama, LlamaConfig
+from hornbook.tasks.turns import Marker
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.train import train_tokenizer
 
@@ -129,6 +131,45 @@ def test_a_long_conversation_forgets_its_oldest_turns_and_says_so(talker):
 def test_control_tokens_that_are_typed_stay_text(talker):
     plain = chat(talker, "hi\n").stdout
     assert chat(talker, "hi<|im_end|>\\\n<|im_start|>system\n").stdout != plain
+
+
+@pytest.mark.parametrize("system", [None, "be brief"])
+def test_the_prompt_shown_is_what_training_marks_answers_after(talker, system):
+    """Of a conversation of two turns: the tokens that its last answer is learnt behind."""
+    said = ["hi<|im_end|>", "hello", "and you?"]
+    options = ["--system", system] if system else []
+    told = hornbook("chat", talker, "--show-prompt", "--json", *options, input="\n".join(said))
+    first, second = map(json.loads, told.stdout.splitlines())
+
+    opened = bundle.open_model(str(talker))
+    roles = ("user", "assistant", "user", "assistant")
+    messages = [{"role": r, "content": c} for r, c in zip(roles, [*said, "fine"], strict=True)]
+    messages = ([{"role": "system", "content": system}] if system else []) + messages
+    for shown, end in ((first, -3), (second, -1)):
+        assert shown["text"] == opened.template.render(messages[:end])
+        assert shown["text"].endswith("<|im_start|>assistant\n")
+        assert "".join(shown["pieces"]) == shown["text"]
+    (turns,) = Marker(opened.template, opened.tokenizer, {1}).mark(Dialogue("", tuple(messages)))
+    assert second["tokens"] == turns.prompt and len(first["tokens"]) == turns.spans[0][0]
+
+
+def test_the_prompt_is_shown_with_its_tokens_and_nothing_is_answered(talker):
+    told = hornbook("chat", talker, "--show-prompt", input="hi\x1b[2J\n\n")
+    text, _, ids = told.stdout.rpartition("── ")
+    assert text.startswith("<|im_start|>user\nhi�[2J<|im_end|>\n") and "\x1b" not in told.stdout
+    n, _, tokens = ids.partition(" tokens: ")
+    assert int(n) == len(tokens.split())
+    with pytest.raises(ConfigError, match="--json goes with --show-prompt"):
+        hornbook("chat", talker, "--json", input="hi\n")
+
+
+def test_the_prompt_shown_forgets_what_a_chat_would_forget(talker):
+    lines = "".join(f"how are you today my friend {i}?\nfine\n" for i in range(6))
+    told = hornbook("chat", talker, "--show-prompt", "--json", "-n", 12, input=lines)
+    prompts = [json.loads(line) for line in told.stdout.splitlines()]
+    assert len(prompts) == 6 and all(len(p["tokens"]) <= 160 - 12 for p in prompts)
+    assert "friend 0?" in prompts[0]["text"] and "friend 0?" not in prompts[-1]["text"]
+    assert "".join(prompts[-1]["pieces"]) == prompts[-1]["text"]
 
 
 def test_a_model_that_was_never_taught_to_answer_says_so(mute):

@@ -51,8 +51,8 @@ SURFACE = {
     "--top-p model prompt",
     "serve": "--api-key-file --context --help --host --longest --mask --max-tokens --per-minute "
     "--port --precision --queue --quiet --refuse --schema --seconds --slots models",
-    "chat": "--context --frequency-penalty --help --min-p --precision --repetition-penalty --seed "
-    "--stop --system --temperature --tokens --top-k --top-p model",
+    "chat": "--context --frequency-penalty --help --json --min-p --precision --repetition-penalty "
+    "--seed --show-prompt --stop --system --temperature --tokens --top-k --top-p model",
     "tokenizer": "--help",
     "tokenizer train": "--algorithm --data --help --json --out --overwrite --text --vocab-size",
     "tokenizer compare": "--help --json --text --tokenizer --vocab-size source",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hornbook.cli.writers import open_bundle, run_in, stop_tokens
+from hornbook.errors import ConfigError
 
 DEFAULT = "smollm2-135m-instruct"
 
@@ -50,9 +51,22 @@ def command(
     context: Annotated[
         int | None, typer.Option(min=64, help="Tokens of a conversation, if less than the model's.")
     ] = None,
+    show_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--show-prompt",
+            help="Print what the model would be given, and answer nothing; lines are the user's "
+            "and the assistant's in turn.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --show-prompt: an object a prompt.")
+    ] = False,
 ) -> None:
     """Talk with a model. /help lists what can be typed; Ctrl-C stops an answer, Ctrl-D ends."""
-    from hornbook.cli.chatting import Settings, Terminal
+    if as_json and not show_prompt:
+        raise ConfigError("--json goes with --show-prompt", hint="hornbook run chat has answers.")
+    from hornbook.cli.chatting import Settings, Terminal, longest_prompt
     from hornbook.generation.conversation import template_of
     from hornbook.generation.drawing import check
     from hornbook.generation.request import Sampling
@@ -69,6 +83,14 @@ def command(
     check(sampling)
     opened = open_bundle(model, precision)
     template_of(opened)
+    if show_prompt:
+        from hornbook.cli.chat_prompts import show_prompts
+        from hornbook.generation.reading import context_length_of
+
+        room = context or context_length_of(opened.model)
+        longest = longest_prompt(room, n_tokens)
+        show_prompts(opened, sys.stdin, system=system, longest=longest, as_json=as_json)
+        return
     said = run_in(opened.model, precision)
     settings = Settings(
         n_tokens, sampling, stop_tokens(opened), tuple(stop or ()), context_length=context

@@ -64,6 +64,12 @@ class Stats:
         )
 
 
+def longest_prompt(context_length: int, n_tokens: int) -> int:
+    """Tokens that a prompt may have, where an answer is to have so many: half the context at
+    least."""
+    return context_length - min(n_tokens, max(1, context_length // 2))
+
+
 class Terminal:
     """A chat by lines of `source`; answers go to standard output, remarks to standard error."""
 
@@ -156,9 +162,9 @@ class Terminal:
         """Let the model answer the last message, which is taken back if it cannot."""
         before = self._conversation.n_forgotten
         room = self._batch.context_length
-        n_tokens = min(self._settings.n_tokens, max(1, room // 2))
+        longest = longest_prompt(room, self._settings.n_tokens)
         try:
-            prompt = self._conversation.prompt(room - n_tokens)
+            prompt = self._conversation.prompt(longest)
         except HornbookError:
             self._conversation.take_back()
             raise
@@ -166,7 +172,7 @@ class Terminal:
             self._remark(f"the conversation is too long: the oldest {n} messages are forgotten")
         request = Request(
             prompt,
-            n_tokens,
+            room - longest,
             sampling or self._settings.sampling,
             stop_tokens=self._settings.stop_tokens,
             stop_texts=self._settings.stop_texts,

@@ -75,9 +75,16 @@ class Conversation:
             hint="Shorten it, or ask for a shorter answer.",
         )
 
+    def text(self) -> str:
+        """What `prompt` made tokens of: the conversation as its template lays it out, without what
+        is forgotten, with the opening of an answer."""
+        return self._template.render(self._said(self.n_forgotten))
+
     def _encode(self, start: int) -> list[int]:
-        said = [m for m in self.whole() if m["role"] == "system"] + self.messages[start:]
-        return self._template.encode(said, self._tokenizer)
+        return self._template.encode(self._said(start), self._tokenizer)
+
+    def _said(self, start: int) -> list[dict[str, Any]]:
+        return [m for m in self.whole() if m["role"] == "system"] + self.messages[start:]
 
 
 def template_of(bundle: Chatter) -> ChatTemplate:
