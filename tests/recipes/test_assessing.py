@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +17,8 @@ from typer.testing import CliRunner
 from hornbook.cli.main import app
 from hornbook.errors import ConfigError, DataError
 from hornbook.evaluation import looks
-from hornbook.recipes import assessing
+from hornbook.evaluation.evaluate import hash_of
+from hornbook.recipes import assessing, subjects
 from hornbook.recipes.adapted import Opened
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.learning_curve import predictions_in
@@ -32,6 +36,8 @@ class Counting(tiny_task.Tiny):
     def open_data(cls, data, columns, *, seed) -> Parts:
         if data == "no test":
             return Parts(data, tiny_task.letters(5), tiny_task.letters(5, 1), None)
+        if Path(data).is_file():
+            return divided(Path(data), seed)
         return Parts(data, *(tiny_task.letters(120, seed + i) for i in range(3)))
 
     def predict(self, model, items, *, device="cpu", progress=None):
@@ -41,6 +47,31 @@ class Counting(tiny_task.Tiny):
             else t
             for i, t in enumerate(true)
         ]  # fmt: skip
+
+
+def divided(path, seed) -> Parts:
+    """A file's lines by the seed: half to learn from, a quarter each to validate and to test."""
+    texts = path.read_text().split()
+    lines = [Line(t, "ab"[2 * t.count("a") <= len(t)], f"line {i}") for i, t in enumerate(texts, 1)]
+    random.Random(seed).shuffle(lines)
+    n = len(lines) // 4
+    notes = [f"{n} lines were set aside (seed {seed})."]
+    return Parts(str(path), lines[2 * n :], lines[:n], lines[n : 2 * n], notes=notes)
+
+
+@dataclass(frozen=True)
+class Line:
+    text: str
+    label: str
+    place: str
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A file of 200 texts of letters, no two alike."""
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(f"{i:012b}".replace("0", "a").replace("1", "b") for i in range(200)))
+    return path
 
 
 @pytest.fixture
@@ -60,7 +91,7 @@ def runs(tmp_path, monkeypatch):
         return Opened(None, torch.nn.Linear(1, 1), tasks[folder])
 
     monkeypatch.setitem(KINDS._table, "tiny", f"{__name__}:Counting")
-    monkeypatch.setattr(assessing, "open_task", opened)
+    monkeypatch.setattr(subjects, "open_task", opened)
     return make
 
 
@@ -110,6 +141,128 @@ def test_two_runs_are_compared_on_the_same_examples(runs):
     assert record.against.verdict.startswith("Better than bad in accuracy")
 
 
+def learnt(run, parts):
+    """Write the hash of a run's training part, as its end does."""
+    hashes = {"training examples": hash_of(parts.train)}
+    (run / "summary.json").write_text(json.dumps({"hashes": hashes}))
+
+
+def test_what_only_one_of_the_two_learnt_from_compares_nothing(runs, lines):
+    """By another seed half of the validation part is in the other's training part."""
+    mine, other = runs("mine", data=str(lines)), runs("other", data=str(lines), seed=4)
+    for part in ("validation", "test"):
+        with pytest.raises(ConfigError, match=r"in the training part of other alone") as caught:
+            assessing.evaluate_run(str(mine), part=part, against=str(other))
+        assert "same --seed" in caught.value.hint
+    assert not (mine / looks.LOOKS).exists()
+    assert not (other / looks.LOOKS).exists()
+    same = runs("same", data=str(lines), wrong=4)
+    assessing.evaluate_run(str(mine), part="validation", against=str(same))
+
+
+def test_data_that_grew_are_told_by_the_hash_of_what_was_learnt(runs, lines):
+    run, other = runs("run", data=str(lines)), runs("other", data=str(lines))
+    for folder in (run, other):
+        learnt(folder, divided(lines, seed=3))
+    assert assessing.evaluate_run(str(run), part="test", against=str(other))[0].warnings == []
+    lines.write_text(lines.read_text() + "\n" + "abab" * 5)
+    record, _ = assessing.evaluate_run(str(run), part="test")
+    assert "have changed since run was trained" in record.warnings[0]
+    with pytest.raises(ConfigError, match="have changed since run was trained"):
+        assessing.evaluate_run(str(run), part="test", against=str(other))
+
+
+def test_other_data_that_hold_what_was_learnt_are_said(runs, lines, tmp_path):
+    run = runs("run", data=str(lines))
+    texts = [example.text for example in divided(lines, seed=3).train]
+    other = tmp_path / "fresh.txt"
+    other.write_text("\n".join(["ab" * 20, *texts[:3]]))
+    record, _ = assessing.evaluate_run(str(run), part="all", data=str(other))
+    assert "3 of these 4 examples are, word for word," in record.warnings[0]
+
+
+def test_all_of_other_data_are_evaluated_in_their_order_and_count_as_a_look(runs, lines, tmp_path):
+    run = runs("run", data=str(lines))
+    fresh = tmp_path / "fresh.txt"
+    fresh.write_text("\n".join("ab" * n for n in range(20, 31)))
+    record, folder = assessing.evaluate_run(str(run), part="all", data=str(fresh))
+    assert (record.part, record.n_examples, record.look) == ("all", 11, 1)
+    assert not any("set aside" in note for note in record.notes)
+    told = (folder / record.predictions).read_text().splitlines()
+    assert [json.loads(one)["place"] for one in told] == [f"line {i}" for i in range(1, 12)]
+    again = runs("again", data=str(lines), seed=9)
+    assert assessing.evaluate_run(str(again), part="all", data=str(fresh))[0].examples_hash == (
+        record.examples_hash
+    )
+    with pytest.raises(ConfigError, match="has in it what the run was trained on"):
+        assessing.evaluate_run(str(run), part="all")
+
+
+def test_a_file_named_as_a_part_is_that_part(runs, lines, tmp_path):
+    run = runs("run", data=str(lines))
+    test, dev = tmp_path / "my-test.txt", tmp_path / "dev.txt"
+    for file in (test, dev):
+        file.write_text("\n".join("ab" * n for n in range(20, 31)))
+    record, _ = assessing.evaluate_run(str(run), part="test", data=str(test))
+    assert (record.n_examples, record.look) == (11, 1)
+    record, _ = assessing.evaluate_run(str(run), part="validation", data=str(dev))
+    assert (record.n_examples, record.look) == (11, 0)
+    with pytest.raises(DataError, match="a test part by its name"):
+        assessing.evaluate_run(str(run), part="validation", data=str(test))
+
+
+def test_records_against_others_lie_side_by_side(runs):
+    run = runs("run")
+    names = [
+        assessing.evaluate_run(str(run), part="validation", against=against)[0].predictions
+        for against in (None, str(runs("one", wrong=4)), str(runs("two", wrong=5)))
+    ]
+    assert len(set(names)) == 3
+    assert names[2].endswith("-against-two.jsonl")
+    found = AssessmentRecord.model_validate_json(
+        (run / "evaluations" / names[1]).with_suffix(".json").read_text()
+    )
+    assert found.against.other == "one"
+
+
+@pytest.fixture
+def as_they_came(runs, monkeypatch):
+    """Models by name that nobody tuned, at a task without a head."""
+    monkeypatch.setattr(
+        subjects.bundles, "open_model", lambda name: SimpleNamespace(path=None, name=name)
+    )
+    monkeypatch.setattr(subjects, "WITHOUT_HEAD", ("tiny",))
+    monkeypatch.setattr(
+        Counting, "make", lambda bundle, parts: Counting(4 if bundle.name.endswith("bad") else 0),
+        raising=False,
+    )  # fmt: skip
+    monkeypatch.setattr(Counting, "build", lambda self, bundle: torch.nn.Linear(1, 1))
+    return runs
+
+
+def test_models_as_they_came_keep_their_names_and_share_a_look(as_they_came, tmp_path):
+    ask = {"part": "test", "task": "tiny", "data": "letters", "out": tmp_path / "out"}
+    record, folder = assessing.evaluate_run("good", against="hub/bad", **ask)
+    assert (record.run, record.against.other, record.look) == ("good", "bad", 1)
+    assert record.against.verdict.startswith("Better than bad in accuracy")
+    assert record.predictions.startswith("good-test-letters")
+    again, _ = assessing.evaluate_run("bad", **ask)
+    assert (again.run, again.look) == ("bad", 2)
+    assert (folder / record.predictions).is_file()
+
+
+def test_a_model_as_it_came_is_compared_with_what_became_of_it(as_they_came, lines, tmp_path):
+    """On the run's own division, so that none of the examples was learnt from."""
+    run = as_they_came("run", data=str(lines), method="full", wrong=2, seed=7)
+    record, _ = assessing.evaluate_run(
+        "good", part="test", task="tiny", against=str(run), out=tmp_path / "out"
+    )
+    assert record.examples_hash == hash_of(divided(lines, seed=7).test)
+    assert (record.run, record.against.other) == ("good", "run")
+    assert record.against.differences[0].theirs < 1
+    assert (run / looks.LOOKS).is_file()
+
+
 def test_choosing_between_trials_by_test_is_refused(runs, tmp_path):
     first, second = runs("search/trials/0"), runs("search/trials/1", wrong=4)
     (tmp_path / "search" / looks.SEARCH).write_text("{}")
@@ -125,8 +278,8 @@ def test_choosing_between_trials_by_test_is_refused(runs, tmp_path):
 def test_runs_of_other_tasks_are_not_compared(runs, monkeypatch):
     good, other = runs("good"), runs("other")
     monkeypatch.setattr(
-        assessing, "_subject", lambda run: assessing.Subject(
-            assessing.folder_of(run), Opened(None, torch.nn.Linear(1, 1), _named(run)), {}
+        assessing, "tuned", lambda run: subjects.Subject(
+            run, subjects.folder_of(run), Opened(None, torch.nn.Linear(1, 1), _named(run)), {}
         ),
     )  # fmt: skip
     with pytest.raises(ConfigError, match="made for 'good'"):
@@ -151,7 +304,7 @@ def test_a_fine_tuned_model_is_not_judged_as_if_it_came_so(beside, tmp_path, mon
     model.mkdir(parents=True)
     (model / beside).write_text('{"task": "chat", "method": "full"}')
     monkeypatch.setattr(
-        assessing.bundles, "open_model", lambda name: SimpleNamespace(path=model, name=name)
+        subjects.bundles, "open_model", lambda name: SimpleNamespace(path=model, name=name)
     )
     with pytest.raises(ConfigError, match="was fine-tuned") as caught:
         assessing.evaluate_run(
@@ -198,3 +351,18 @@ def test_what_is_printed(runs):
     assert "not to choose by it" in said.output
     found = json.loads(CliRunner().invoke(app, [*ask, "--json"]).stdout)
     assert found["look"] == 2 and found["against"]["other"] == "bad"
+
+
+def test_names_out_of_the_data_are_printed_as_they_are(runs, monkeypatch):
+    """A label [toxic] is no style, and [/b] ends none."""
+    metrics = Counting.metrics
+
+    def named(self, examples, predictions):
+        (found,) = metrics(self, examples, predictions)
+        return [found, replace(found, name="f1_[toxic]"), replace(found, name="f1_[/b]")]
+
+    monkeypatch.setattr(Counting, "metrics", named)
+    good, bad = runs("good"), runs("bad", wrong=4)
+    said = CliRunner().invoke(app, ["evaluate", str(good), "--against", str(bad)])
+    assert said.exit_code == 0, said.output
+    assert said.output.count("f1_[toxic]") == 2 and said.output.count("f1_[/b]") == 2

@@ -141,7 +141,7 @@ def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -
         style = "bold" if metric.name == summary.best else ""
         interval = "" if metric.low is None else f"{_four(metric.low)} to {_four(metric.high)}"
         values = _four(before.get(metric.name)), _four(metric.value)
-        table.add_row(metric.name, *values, interval, style=style)
+        table.add_row(Text(metric.name), *values, interval, style=style)
     Console().print(table)
     if summary.reading is not None and summary.reading.pattern != "healthy":
         print(f"{summary.reading.pattern}: {summary.reading.says}")

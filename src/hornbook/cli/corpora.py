@@ -79,9 +79,10 @@ def stats_command(
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(corpus.name)
+    table.add_column(Text(corpus.name))
     for part in ("train", "validation"):
         table.add_column(part, justify="right")
     counts = _counts(train), _counts(validation)

@@ -14,7 +14,7 @@ from hornbook.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from hornbook.records import AssessmentRecord, ComparisonRecord, MetricRecord
 
-PARTS = ("validation", "test", "train")
+PARTS = ("validation", "test", "train", "all")
 
 
 def command(
@@ -22,7 +22,9 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="Data to evaluate on; those of training by default.")
     ] = None,
-    on: Annotated[str, typer.Option(help="Which part: validation, test or train.")] = "validation",
+    on: Annotated[
+        str, typer.Option(help="Which part: validation, test, train; all of other data.")
+    ] = "validation",
     against: Annotated[
         str | None, typer.Option(help="Another run, to be compared on the same examples.")
     ] = None,
@@ -40,8 +42,9 @@ def command(
 ) -> None:
     """Evaluate a run: the task's metrics, each with its 95 % interval.
 
-    The test part is read here only, and a run keeps count of the looks at it. To choose between
-    trials of one search by the test part is refused.
+    The test part is read here only, and a run keeps count of the looks at it; all of other data
+    (--data D --on all) are a test too. To choose between trials of one search by the test part is
+    refused, and so is a comparison on examples that one of the two learnt from.
     """
     from hornbook.recipes.assessing import evaluate_run
 
@@ -78,7 +81,10 @@ def show(record: AssessmentRecord, folder: Path) -> None:
     """The table, the comparison, and what has to be known of them."""
     from rich.console import Console
 
-    print(f"{record.run}: {record.task}, {record.n_examples:,} {record.part} examples")
+    part = "" if record.part == "all" else f"{record.part} "
+    print(f"{record.run}: {record.task}, {record.n_examples:,} {part}examples")
+    for warning in record.warnings:
+        print(f"warning: {warning}")
     console = Console(highlight=False)
     console.print(_metrics(record.metrics))
     if record.against is not None:
@@ -92,6 +98,7 @@ def show(record: AssessmentRecord, folder: Path) -> None:
 
 def _metrics(metrics: Sequence[MetricRecord]) -> object:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("metric")
@@ -99,12 +106,13 @@ def _metrics(metrics: Sequence[MetricRecord]) -> object:
     table.add_column("95 % interval", justify="right")
     for metric in metrics:
         interval = f"{number(metric.low)} to {number(metric.high)}"
-        table.add_row(metric.name, number(metric.value), interval)
+        table.add_row(Text(metric.name), number(metric.value), interval)
     return table
 
 
 def _differences(against: ComparisonRecord) -> object:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("metric")
@@ -112,7 +120,7 @@ def _differences(against: ComparisonRecord) -> object:
         table.add_column(heading, justify="right")
     for one in against.differences:
         table.add_row(
-            one.name,
+            Text(one.name),
             number(one.ours),
             number(one.theirs),
             number(one.difference, sign=True),

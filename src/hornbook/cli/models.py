@@ -31,12 +31,14 @@ def command(
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("model", "kind", "what", "from"):
         table.add_column(column, overflow="fold" if column == "from" else "ellipsis")
     for one in found:
-        table.add_row(one.name, one.kind, one.what, one.source, style=None if one.path else "dim")
+        cells = (Text(cell) for cell in (one.name, one.kind, one.what, one.source))
+        table.add_row(*cells, style=None if one.path else "dim")
     Console(highlight=False).print(table)
 
 

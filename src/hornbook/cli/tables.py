@@ -57,7 +57,7 @@ def leaderboard(rows: Sequence[LeaderboardRow], *, narrow: bool = False) -> Tabl
         table.add_column(name, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
         cells = [
-            f"{'=' if row.ties_with_leader and i else ' '} {row.technique}",
+            Text(f"{'=' if row.ties_with_leader and i else ' '} {row.technique}"),
             f"{row.micro_f1:.3f}",
             f"{row.ci_low:.3f}–{row.ci_high:.3f}",
             f"{row.macro_f1:.3f}",

@@ -37,7 +37,7 @@ def show_measures(rows: dict[str, Measures]) -> None:
     table.add_column("MB/s", justify="right", no_wrap=True)
     for name, found in rows.items():
         table.add_row(
-            name if len(name) <= 18 else f"…{name[-17:]}",  # a folder's
+            Text(name if len(name) <= 18 else f"…{name[-17:]}"),  # a folder's
             f"{found.vocab_size:,}",
             f"{found.tokens_per_word:.2f}",
             f"{found.bytes_per_token:.2f}",

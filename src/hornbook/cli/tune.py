@@ -188,6 +188,7 @@ def show(record: TuningRecord, folder: Path) -> None:
     """All trials, the best first; what that means, and where all lies."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from hornbook.config import format_duration
     from hornbook.reports.tuning import value_of
@@ -195,9 +196,9 @@ def show(record: TuningRecord, folder: Path) -> None:
     value = value_of(record)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("trial")
-    table.add_column(record.chosen_by, justify="right")
+    table.add_column(Text(record.chosen_by), justify="right")
     for one in record.searched:
-        table.add_column(one.name, justify="right")
+        table.add_column(Text(one.name), justify="right")
     for heading in ("steps", "took", ""):
         table.add_column(heading, justify="right" if heading else "left")
     worst = float("inf")
@@ -210,7 +211,7 @@ def show(record: TuningRecord, folder: Path) -> None:
         table.add_row(
             str(trial.number),
             f"{value[trial.number]:.4f}" if trial.number in value else "–",
-            *(str(trial.settings.get(one.name, "")) for one in record.searched),
+            *(Text(str(trial.settings.get(one.name, ""))) for one in record.searched),
             f"{trial.steps:,}",
             format_duration(trial.seconds),
             what,

@@ -1,7 +1,8 @@
 """Evaluate a fine-tuned run on a part of data, beside another run where one is named.
 
 RUN/evaluations/test-<data>-<hash>.json    the record: metrics with intervals, comparison, notes
-                               ....jsonl   a line an example: number, prediction
+                               ....jsonl   a line an example: number, place in the data, prediction
+               ....-against-<other>.json   of a comparison
 """
 
 from __future__ import annotations
@@ -10,36 +11,22 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hornbook import bundle as bundles
 from hornbook import files, runs
-from hornbook.errors import CheckpointError, ConfigError, DataError
+from hornbook.errors import ConfigError
 from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import Assessed, assess, comparison, hash_of, with_intervals
 from hornbook.evaluation.label_doubts import label_doubts
 from hornbook.nn.precision import choose_precision
-from hornbook.recipes.adapted import Opened, open_task
-from hornbook.recipes.kinds import KINDS
-from hornbook.records import AssessmentRecord, Part
+from hornbook.recipes.divisions import Division, examples_of, same_place
+from hornbook.recipes.learnt import Learnt, doubts, learnt_by, refuse_changed, refuse_unfair
+from hornbook.recipes.subjects import Subject, folder_of, is_tuned, tuned, untrained
+from hornbook.records import AssessmentRecord, ComparisonRecord, Part
 from hornbook.tasks.task import Parts
 
 Progress = Callable[[int, int], None]
-# Tasks that a model can be judged at as it came: nothing new stands on it.
-WITHOUT_HEAD = ("choose", "chat", "fill", "embed", "translate", "summarize")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated. folder: where the record goes. settings: what it was trained with."""
-
-    folder: Path
-    opened: Opened
-    settings: Mapping[str, Any]
 
 
 def evaluate_run(
@@ -57,39 +44,46 @@ def evaluate_run(
 
     run, against: folders, or names in `runs/`. data: that of training when None. task: for a model
     that was never fine-tuned, what to judge it at; `out` is then where the record goes. Raises
-    ConfigError for a choice by the test part, for runs of different tasks, and for a task named
-    beside a fine-tuned model; DataError where the data have no such part.
+    ConfigError for a choice by the test part, for runs of different tasks, for a comparison on what
+    one of them learnt from, and for a task named beside a fine-tuned model; DataError where the
+    data have no such part.
     """
-    if against is not None and part == "test" and task is None:
+    tests = part in ("test", "all")  # all of other data are a test
+    if against is not None and tests and task is None:
         looks.refuse_selection(folder_of(run), folder_of(against))
-    subject = _untrained(run, task, data, columns, out) if task else _subject(run)
-    other = None
-    if against is not None:
-        other = _untrained(against, task, data, columns, out) if task else _subject(against)
+    other = None if against is None else _opened(against, task, data, columns, out)
+    if task is not None and other is not None:
+        data = data or other.settings.get("data")
+    subject = untrained(run, task, data, columns, out) if task else tuned(run)
+    if other is not None:
         _check_alike(subject, other)
-    settings = subject.settings
-    source = data or settings.get("data")
-    if source is None:
+    trained = subject if subject.tuned or other is None else other
+    named = data or trained.settings.get("data")
+    if named is None:
         raise ConfigError(
             f"{run} does not say which data it was trained on", hint="Name some: --data D"
         )
-    own = source == settings.get("data")
-    parts = _parts(subject, str(source), columns, own)
-    examples = _examples(parts, part, str(source))
+    source = str(named)
+    own = same_place(source, trained.settings.get("data"))
+    division = _division(trained, source, columns, own)
+    parts = division.parts()
+    examples, notes = examples_of(parts, part, source, own=own)
+    warnings = _fairness(subject, other, source, examples, part, {division: parts})
     digest = hash_of(examples)
-    notes = list(parts.notes)
     number = 0
-    if part == "test":  # counted before anything is seen
-        found = looks.look(subject.folder, data=str(source), examples_hash=digest)
+    if tests:  # counted before anything is seen
+        found = looks.look(subject.folder, data=source, examples_hash=digest)
         number = found.number
         notes.append(looks.said(found))
-    elif part == "validation" and own and task is None:
+        if other is not None and other.folder != subject.folder:
+            looks.look(other.folder, data=source, examples_hash=digest)
+    elif part == "validation" and own:
         notes.append(
             "The checkpoint was chosen by this part: its figures are a little too good. For one "
             "to report: --on test, once."
         )
     device = choose_precision().device
-    stem = _stem(part, str(source), digest)
+    stem = _stem(subject, other, part, source, digest)
     started = time.perf_counter()
     for one in (subject, other):
         if one is not None:
@@ -102,21 +96,13 @@ def evaluate_run(
         notes += _doubted(subject, examples, ours.predictions, stem)
     compared = None
     if other is not None:
-        if part == "test":
-            looks.look(other.folder, data=str(source), examples_hash=digest)
-        theirs = assess(
-            other.opened.model, other.opened.task, examples, device=device, progress=progress
-        )
-        metrics = theirs.metrics
-        if _labels(subject) and _labels(subject) == _labels(other):  # in one order, to be exchanged
-            metrics = subject.opened.task.metrics(examples, theirs.predictions)
-        compared = comparison(other.folder.name, ours.metrics, metrics)
-        if part == "test":
+        compared = _compared(subject, other, examples, ours, device, progress)
+        if tests:
             notes.append("A comparison on test is to report a result, not to choose by it.")
     record = AssessmentRecord(
-        run=subject.folder.name,
+        run=subject.name,
         task=subject.opened.task.name,
-        data=str(source),
+        data=source,
         part=part,
         n_examples=len(examples),
         examples_hash=digest,
@@ -127,81 +113,68 @@ def evaluate_run(
         at=runs.now(),
         predictions=f"{stem}.jsonl",
         against=compared,
+        warnings=warnings,
         notes=notes,
     )
-    _write(subject.folder, record, ours)
+    _write(subject.folder, record, ours, examples)
     return record, subject.folder / "evaluations"
 
 
-def folder_of(run: str) -> Path:
-    """A run by its folder or by its name in `runs/`. Raises CheckpointError where there is none."""
-    for path in (Path(run).expanduser(), Path("runs") / run):
-        if path.is_dir():
-            return path
-    raise CheckpointError(
-        f"there is no run {run}", hint="Name a run's folder; `hornbook models` lists those here."
-    )
-
-
-def settings_of(run: Path) -> dict[str, Any]:
-    """config.yaml of a run; {} where there is none. Raises CheckpointError when it is damaged."""
-    path = run / "config.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise CheckpointError(
-            f"{path} is damaged: {error}", hint="Name the data: --data D"
-        ) from error
-    return found if isinstance(found, dict) else {}
-
-
-def _subject(run: str) -> Subject:
-    folder = folder_of(run)
-    settings = settings_of(folder)
-    return Subject(folder, open_task(folder), settings)
-
-
-def _untrained(
+def _opened(
     model: str,
-    task: str,
+    task: str | None,
     data: str | None,
     columns: Mapping[str, str] | None,
     out: Path | None,
 ) -> Subject:
-    """A model as it came, at a task that needs no head of its own."""
-    if task not in WITHOUT_HEAD:
-        raise ConfigError(
-            f"a model that was not fine-tuned can't be judged at '{task}': its head would be noise",
-            hint=f"hornbook finetune {task} --model {model} …; as they came models can be judged "
-            f"at: {', '.join(WITHOUT_HEAD)}.",
-        )
-    if data is None:
-        raise ConfigError("--task needs data to judge by", hint="Add --data D.")
-    opened = bundles.open_model(model)
-    if opened.path is not None:
-        _refuse_fine_tuned(model, opened.path.resolve())
-    kind = KINDS.load(task)
-    parts = kind.open_data(data, dict(columns or {}), seed=0)
-    made = kind.make(opened, parts)
-    folder = out or runs.default_folder(f"evaluate-{Path(model).name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return Subject(folder, Opened(opened, made.build(opened).eval(), made), {})
+    """The one it is compared with: a run, or, where a task is named, perhaps a model as it came."""
+    if task is None or is_tuned(model):
+        return tuned(model)
+    return untrained(model, task, data, columns, out)
 
 
-def _refuse_fine_tuned(model: str, path: Path) -> None:
-    """Such a run has its own division of the data and its own count of looks at the test part.
+def _fairness(
+    subject: Subject,
+    other: Subject | None,
+    source: str,
+    examples: Sequence[Any],
+    part: Part,
+    known: Mapping[Division, Parts],
+) -> list[str]:
+    """Sentences on what these examples can't show; raises ConfigError for an unfair comparison."""
+    learnt, warnings = [], []
+    for one in (subject, other):
+        if one is None:
+            continue
+        found = Learnt()  # of a model as it came nobody knows more
+        if one.tuned:
+            found = learnt_by(one.folder, one.settings, one.opened.task.name, known)
+            own = same_place(source, one.settings.get("data"))
+            if own and other is not None:
+                refuse_changed(one.name, found)
+            if part != "train":
+                warnings += doubts(one.name, found, examples, own=own)
+        learnt.append(found)
+    if other is not None:
+        refuse_unfair((subject.name, other.name), (learnt[0], learnt[1]), examples)
+    return warnings
 
-    Raises ConfigError.
-    """
-    runs_of = (p for p in (path, path.parent) if "method" in settings_of(p))
-    run = next(runs_of, path if (path / "task.json").is_file() else None)
-    if run is not None:
-        raise ConfigError(
-            f"{model} was fine-tuned, and --task is for models as they came",
-            hint=f"Evaluate it without --task: hornbook evaluate {run} --on validation",
-        )
+
+def _compared(
+    subject: Subject,
+    other: Subject,
+    examples: Sequence[Any],
+    ours: Assessed,
+    device: str,
+    progress: Progress | None,
+) -> ComparisonRecord:
+    theirs = assess(
+        other.opened.model, other.opened.task, examples, device=device, progress=progress
+    )
+    metrics = theirs.metrics
+    if _labels(subject) and _labels(subject) == _labels(other):  # in one order, to be exchanged
+        metrics = subject.opened.task.metrics(examples, theirs.predictions)
+    return comparison(other.name, ours.metrics, metrics)
 
 
 def _check_alike(subject: Subject, other: Subject) -> None:
@@ -217,30 +190,28 @@ def _labels(subject: Subject) -> frozenset[str]:
     return frozenset(getattr(subject.opened.task, "label_names", ()))
 
 
-def _parts(subject: Subject, data: str, columns: Mapping[str, str] | None, own: bool) -> Parts:
+def _division(
+    trained: Subject, data: str, columns: Mapping[str, str] | None, own: bool
+) -> Division:
     """The data, divided as for training where they are those of training."""
-    named = dict(columns or (subject.settings.get("columns") or {} if own else {}))
-    seed = int(subject.settings.get("seed", 0))
-    kind = KINDS.load(subject.opened.task.name)
-    parts: Parts = kind.open_data(data, named, seed=seed)
-    return parts
+    named = dict(columns or (trained.settings.get("columns") or {} if own else {}))
+    seed = int(trained.settings.get("seed", 0))
+    if own:
+        data = str(trained.settings["data"])
+    return Division(trained.opened.task.name, data, tuple(sorted(named.items())), seed)
 
 
-def _examples(parts: Parts, part: Part, data: str) -> Sequence[Any]:
-    examples = getattr(parts, part)
-    if not examples:
-        raise DataError(
-            f"{data} has no {part} part",
-            hint="Take --on validation, or data that have one."
-            if part == "test"
-            else "Give data that have one.",
-        )
-    return list(examples)
+def _stem(subject: Subject, other: Subject | None, part: Part, data: str, digest: str) -> str:
+    """The record's name: what was evaluated on which examples, beside whom.
 
-
-def _stem(part: str, data: str, digest: str) -> str:
-    name = re.sub(r"[^\w.-]+", "-", Path(data).stem or "data").strip("-.") or "data"
-    return f"{part}-{name}-{digest[:8]}"
+    The model stands first where the folder is not its own.
+    """
+    words = [part, Path(data).stem or "data", digest[:8]]
+    if not subject.tuned:
+        words.insert(0, subject.name)
+    if other is not None:
+        words += ["against", other.name]
+    return "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-.") or "data" for word in words)
 
 
 def _doubted(
@@ -281,11 +252,22 @@ def _text_of(example: Any) -> str:
     return document.full if document is not None else str(getattr(example, "text", ""))
 
 
-def _write(folder: Path, record: AssessmentRecord, assessed: Assessed) -> None:
+def _write(
+    folder: Path, record: AssessmentRecord, assessed: Assessed, examples: Sequence[Any]
+) -> None:
     path = (folder / "evaluations" / record.predictions).with_suffix(".json")
     runs.write_record(path, record)
     lines = (
-        json.dumps({"example": i, "prediction": prediction}, ensure_ascii=False, default=str)
-        for i, prediction in enumerate(assessed.predictions)
+        json.dumps(
+            {"example": i, **_where(example), "prediction": prediction},
+            ensure_ascii=False,
+            default=str,
+        )
+        for i, (example, prediction) in enumerate(zip(examples, assessed.predictions, strict=True))
     )
     files.write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
+
+
+def _where(example: Any) -> dict[str, str]:
+    """Where an example stood in the data, where it says so."""
+    return {name: str(v) for name in ("id", "place") if (v := getattr(example, name, ""))}

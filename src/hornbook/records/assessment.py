@@ -9,7 +9,7 @@ from pydantic import Field
 from hornbook.records.base import Record
 from hornbook.records.training import Finite, Setting
 
-Part = Literal["train", "validation", "test"]
+Part = Literal["train", "validation", "test", "all"]
 
 
 class MetricRecord(Record):
@@ -50,6 +50,7 @@ class ComparisonRecord(Record):
 class AssessmentRecord(Record):
     """metrics: the most important first. look: the how manieth look at this test part, 0 elsewhere.
 
+    warnings: sentences on why the figures are not to be trusted. part: "all", of undivided data.
     examples_hash: SHA-256 of the examples, so that two assessments can be told to be of the same.
     predictions: the file with them, beside this record.
     """
@@ -67,6 +68,7 @@ class AssessmentRecord(Record):
     at: str = ""
     predictions: str = ""
     against: ComparisonRecord | None = None
+    warnings: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
 
