@@ -90,6 +90,29 @@ def test_paths_of_this_machine_are_shortened_in_what_goes_alone(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("data: /cluster/home/alice/data.csv", "data: data.csv"),
+        ("--data=/gscratch/alice/a.csv,/n/fs/bob/b.csv", "--data=a.csv,b.csv"),
+        ("/home/o'brien/x.csv and '/ceph/ada/y.csv', '/ceph/ada/z.csv'",
+         "x.csv and 'y.csv', 'z.csv'"),
+        ("PATH:/pfs/ada/bin and ada@host:/pfs/ada/x", "PATH:bin and ada@host:x"),
+        ("file:///pfs/ada/x.csv file:///C:/Users/ada/y.csv", "x.csv y.csv"),
+        ("C:\\Users\\ada\\z.csv and \\\\nas\\ada\\z.csv", "z.csv and z.csv"),
+        ('"C:\\\\Users\\\\ada\\\\z.csv"', '"z.csv"'),
+        ("~alice/runs/spam, ~/x", "spam, x"),
+        ("--out /home/alice or /Users/ada/", "--out ~ or ~"),
+        ("https://x.org/?at=/home/page/1 s3://bucket/home/ada http://localhost:80/v1/models", None),
+        ("and/or ./a/b ../a/b 1/2 </s></p> ~5 /think", None),
+        ("'\\n\\nHello' and \\s+\\S [^\\r\\n\\p{L}]", None),
+    ],
+)
+def test_every_path_from_a_root_on_is_shortened_and_nothing_else(run, text, sent):
+    (run / "README.md").write_text(CARD + text)
+    assert pack(run).card.removeprefix(CARD) == (text if sent is None else sent)
+
+
+@pytest.mark.parametrize(
     "secret",
     [
         "hf_" + "Ab1" * 12,

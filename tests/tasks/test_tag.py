@@ -184,7 +184,21 @@ def test_word_metrics_equal_scikit_learn():
     true, guessed = random_tags(random.Random(2), ("NOUN", "VERB", "ADP", "X"))
     flat = [[tag for row in rows for tag in row] for rows in (true, guessed)]
     assert word_accuracy(true, guessed).value == pytest.approx(theirs.accuracy_score(*flat))
-    assert macro_f1(true, guessed).value == pytest.approx(theirs.f1_score(*flat, average="macro"))
+    found = macro_f1(true, guessed, ("NOUN", "VERB", "ADP", "X", "never seen")).value
+    assert found == pytest.approx(theirs.f1_score(*flat, average="macro"))
+
+
+def test_a_column_of_macro_f1_is_one_tags_whatever_was_guessed():
+    """So that two models' rows can be exchanged, of which one never says ADV, the other never X."""
+    true = [["NOUN", "VERB"], ["NOUN", "PUNCT"]]
+    first, second = (
+        macro_f1(true, [["NOUN", tag], ["NOUN", "PUNCT"]], ("X", "VERB", "NOUN", "ADV"))
+        for tag in ("ADV", "X")
+    )
+    assert first.statistics.shape == second.statistics.shape == (2, 15)
+    apart = np.flatnonzero((first.statistics != second.statistics).any(0))
+    assert list(apart) == [5, 8]  # guessed ADV and guessed X; PUNCT, unknown to the head, is last
+    assert first.value == second.value == pytest.approx((1 + 0 + 0 + 1) / 4)  # NOUN, VERB, the guess, PUNCT
 
 
 def test_metrics_can_be_computed_again_on_a_resample():

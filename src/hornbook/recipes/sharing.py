@@ -50,11 +50,19 @@ _SECRETS = {
     "a password": r"(?i)\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)[\"']?\s*[:=]"
     r"\s*[\"']?[^\s\"',;]{8,}",
 }
-# From the root of a disk on, two names at least: "/work/a", "C:\\Users\\a", "file:///home/a".
-_PATH = re.compile(
-    r"(?<![\w/.:~<\\])(?:file://)?(?:~|[A-Za-z]:(?=[\\/]))?(?:[\\/]{1,2}[\w.@+-]+){2,}[\\/]?"
-    r"|(?<![\w/.~])~[\\/][\w.@+-]+(?:[\\/][\w.@+-]+)*"
+# What stands between the separators of a path. An apostrophe or comma only inside of a name.
+_NAME = r"(?:[\w.@+=#%$-]|[',&!](?=\w))+"
+# An address, which stays; or a path from the root of a disk on with two names at least: "/work/a",
+# "C:\\Users\\a", "\\\\host\\a", "~/a", "file:///home/a". Backslashes are doubled in JSON; without
+# a drive or host they are not a path's but a template's or pattern's ("\n\nHello").
+_PLACE = re.compile(
+    rf"(?P<address>\b(?!file:)[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]+)|"
+    rf"(?P<path>(?<![\w/.~<\\])(?:file:(?://[\w.-]*)?)?/{_NAME}(?:/{{1,2}}{_NAME})+/?"
+    rf"|(?<![\w/.~<\\])(?:file:/{{0,3}})?[A-Za-z]:(?:[\\/]{{1,2}}{_NAME})+[\\/]{{0,2}}"
+    rf"|(?<!\\)(?:\\\\\w[\w.-]+(?:\\{_NAME})+|\\{{4}}\w[\w.-]+(?:\\\\{_NAME})+)"
+    rf"|(?<![\w/.~])~(?:[A-Za-z_][\w.-]*)?[\\/]{{1,2}}{_NAME}(?:[\\/]{{1,2}}{_NAME})*/?)"
 )
+_HOME = re.compile(r"(?:file:/{0,3})?(?:/|[A-Za-z]:[\\/]+)(?:home|Users)[\\/]+[^\\/]+[\\/]*")
 
 
 @dataclass(frozen=True)
@@ -164,10 +172,10 @@ def _read_through(name: str, path: Path, notes: list[str]) -> Sent:
     if path.name in _VOCABULARIES:  # tokens may look like anything
         return Sent(name, path, path.stat().st_size)
     _check(name, text)
-    found = [place for place in _PATH.findall(text) if not _is_address(place)]
+    found = [place["path"] for place in _PLACE.finditer(text) if place["path"]]
     if not found:
         return Sent(name, path, path.stat().st_size)
-    shorter = _PATH.sub(lambda m: m[0] if _is_address(m[0]) else _last(m[0]), text)
+    shorter = _PLACE.sub(lambda m: _last(m["path"]) if m["path"] else m[0], text)
     for place in dict.fromkeys(found):
         notes.append(f"{name}: the path {place} goes as '{_last(place)}'.")
     changed = shorter.encode("utf-8")
@@ -201,20 +209,10 @@ def _check(name: str, text: str) -> None:
                 )
 
 
-def _is_address(place: str) -> bool:
-    """A path of a web address or of an option, not of a disk: these begin at a known root."""
-    root = re.match(r"(?:file://)?(?:~|[A-Za-z]:)?[\\/]{0,2}([\w.@+-]+)", place)
-    drive = re.match(r"[A-Za-z]:|~|file:", place)
-    return not drive and (root is None or root[1] not in _ROOTS)
-
-
-# The folders that the disks of Linux and macOS begin with.
-_ROOTS = {"home", "root", "Users", "work", "workspace", "tmp", "var", "mnt", "media", "data"}
-_ROOTS |= {"opt", "srv", "usr", "etc", "private", "Volumes", "scratch", "content", "kaggle"}
-_ROOTS |= {"export", "nfs", "gpfs", "lustre", "proj", "projects", "storage", "cache", "app"}
-
-
 def _last(place: str) -> str:
+    """The last name of a path; of somebody's home, whose name it is, none."""
+    if _HOME.fullmatch(place):
+        return "~"
     return re.split(r"[\\/]+", place.rstrip("\\/"))[-1]
 
 

@@ -345,7 +345,7 @@ class Tag:
         guessed = [prediction["tags"] for prediction in predictions]
         if self.kind == "entities":
             return [*entity_metrics(true, guessed), word_accuracy(true, guessed)]
-        return [word_accuracy(true, guessed), macro_f1(true, guessed)]
+        return [word_accuracy(true, guessed), macro_f1(true, guessed, self.label_names)]
 
     # For people
 

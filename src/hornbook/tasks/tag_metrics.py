@@ -63,9 +63,14 @@ def word_accuracy(true: Tags, guessed: Tags) -> Metric:
     )
 
 
-def macro_f1(true: Tags, guessed: Tags) -> Metric:
-    """The mean over tags of each one's F1 over words, as scikit-learn's."""
-    names = sorted({tag for row in [*true, *guessed] for tag in row})
+def macro_f1(true: Tags, guessed: Tags, label_names: Sequence[str]) -> Metric:
+    """The mean over tags of each one's F1 over words, as scikit-learn's.
+
+    label_names: all that may be guessed. They are the columns, whatever was guessed: so that a
+    column is the same tag's for two models, and they can be exchanged for one another.
+    """
+    unknown = {tag for row in true for tag in row} - set(label_names)
+    names = [*sorted(label_names), *sorted(unknown)]
     column = {name: i for i, name in enumerate(names)}
     counts = np.zeros((len(true), 3, len(names)))
     for i, (t, g) in enumerate(zip(true, guessed, strict=True)):
