@@ -47,6 +47,7 @@ def command(
     refused, and so is a comparison on examples that one of the two learnt from.
     """
     from hornbook.recipes.assessing import evaluate_run
+    from hornbook.reports.card_on_test import write_test_scores
 
     if on not in PARTS:
         raise ConfigError(f"there is no part '{on}'", hint=nearest(on, PARTS))
@@ -60,10 +61,13 @@ def command(
         out=out,
         progress=None if quiet else _progress,
     )
+    card = write_test_scores(folder.parent) if on in ("test", "all") else None
     if as_json:
         print(record.model_dump_json(indent=2))
         return
     show(record, folder)
+    if card is not None:
+        print(f"the card has the figures too: {card}")
 
 
 def named(columns: Sequence[str]) -> dict[str, str] | None:

@@ -36,6 +36,7 @@ from hornbook.evaluation.curves import read_curves
 from hornbook.evaluation.evaluate import assess, hash_of, with_intervals
 from hornbook.evaluation.likelihood import mean_loss
 from hornbook.interop import peft
+from hornbook.interop.licences import licence_of
 from hornbook.recipes.adaptation import Adaptation, AdaptProgress, chosen_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.preflight import findings_of, in_order
@@ -330,6 +331,7 @@ class Session:
             started=started,
             task=settings.task,
             base_model=settings.model,
+            base_licence=licence_of(settings.model),
             method=settings.method,
             n_trained=self.prepared.n_trainable,
             n_train=len(parts.train),

@@ -55,6 +55,7 @@ class AdaptSummary(RunSummary):
 
     task: str
     base_model: str
+    base_licence: str = ""  # "" where nothing says it
     method: str
     n_trained: int  # numbers that learnt
     n_train: int  # examples

@@ -11,7 +11,8 @@ import yaml
 from hornbook.errors import DataError
 from hornbook.files import write_text
 from hornbook.records import AdaptSummary
-from hornbook.reports import readable
+from hornbook.reports import licences, readable
+from hornbook.reports.card_on_test import section, write_test_scores
 from hornbook.reports.model_card import Ready, card_templates, code_block
 
 # Of each task: what the hub calls it, and the tags that find it.
@@ -26,10 +27,16 @@ HUB_TASKS = {
     "embed": "sentence-similarity",
     "reward": "text-classification",
 }
+_CHAT = "hornbook chat RUN"
 _USE = {
     "classify": "hornbook run classify RUN 'a text'",
     "pairs": "hornbook run pairs RUN 'a text' 'another'",
-    "chat": "hornbook chat RUN",
+    "answer": "hornbook run answer RUN 'a question' --context 'the text that the answer is in'",
+    "choose": "hornbook run choose RUN 'a text' --option 'what may follow' --option 'another'",
+    "fill": "hornbook run fill RUN 'a text with a ___ in it'",
+    "embed": "hornbook run similarity RUN 'a text' 'another'",
+    "reward": "hornbook run reward RUN --prompt 'a question' 'an answer' 'another'",
+    **dict.fromkeys(("chat", "dpo", "ipo", "orpo", "kto"), _CHAT),
 }
 
 
@@ -47,6 +54,7 @@ def write_run_card(folder: Path) -> Path:
         ) from error
     path = folder / "README.md"
     write_text(path, card(summary))
+    write_test_scores(folder)  # of a run that was evaluated, and summed up anew
     return path
 
 
@@ -61,6 +69,7 @@ def card(summary: AdaptSummary) -> str:
             s=summary,
             corpus=summary.corpus,
             limits=_limits(summary),
+            on_test=Ready(section([], summary.n_test)),
             e=summary.environment,
             command=code_block(summary.command),
             use=code_block(_USE.get(summary.task, usual)),
@@ -77,6 +86,7 @@ def _front_matter(s: AdaptSummary) -> str:
         "pipeline_tag": hub_task,
         "tags": ["hornbook", s.task, s.method],
         "base_model": readable.printable(s.base_model),
+        **licences.front_matter(s.base_licence, s.corpus.licence),
     }
     if s.emissions_kg is not None and s.energy_source != "none":
         front["co2_eq_emissions"] = {
@@ -108,6 +118,8 @@ def _limits(s: AdaptSummary) -> list[str]:
         "little lower.",
         f"What {s.base_model} learnt before, its biases included, is in here too.",
     ]
+    if licence := licences.sentence(s.base_licence, s.corpus.licence):
+        said.append(licence)
     if s.label_names:
         said.append(
             f"It knows {len(s.label_names)} labels and can't say that a text belongs to another."
