@@ -24,6 +24,7 @@ SURFACE = {
     "verify": "--help --json model",
     "share": "--help --json --name --public --to --yes run",
     "models": "--help --json",
+    "runs": "--help --json folder",
     "export": "--help --json --numbers --out --overwrite --to model",
     "quantize": "--bits --group --help --json --out --overwrite --text --tokens model",
     "bench": "--help",

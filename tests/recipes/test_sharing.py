@@ -94,8 +94,10 @@ def test_paths_of_this_machine_are_shortened_in_what_goes_alone(run, tmp_path):
     [
         ("data: /cluster/home/alice/data.csv", "data: data.csv"),
         ("--data=/gscratch/alice/a.csv,/n/fs/bob/b.csv", "--data=a.csv,b.csv"),
-        ("/home/o'brien/x.csv and '/ceph/ada/y.csv', '/ceph/ada/z.csv'",
-         "x.csv and 'y.csv', 'z.csv'"),
+        (
+            "/home/o'brien/x.csv and '/ceph/ada/y.csv', '/ceph/ada/z.csv'",
+            "x.csv and 'y.csv', 'z.csv'",
+        ),
         ("PATH:/pfs/ada/bin and ada@host:/pfs/ada/x", "PATH:bin and ada@host:x"),
         ("file:///pfs/ada/x.csv file:///C:/Users/ada/y.csv", "x.csv y.csv"),
         ("C:\\Users\\ada\\z.csv and \\\\nas\\ada\\z.csv", "z.csv and z.csv"),

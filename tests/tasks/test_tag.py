@@ -198,7 +198,9 @@ def test_a_column_of_macro_f1_is_one_tags_whatever_was_guessed():
     assert first.statistics.shape == second.statistics.shape == (2, 15)
     apart = np.flatnonzero((first.statistics != second.statistics).any(0))
     assert list(apart) == [5, 8]  # guessed ADV and guessed X; PUNCT, unknown to the head, is last
-    assert first.value == second.value == pytest.approx((1 + 0 + 0 + 1) / 4)  # NOUN, VERB, the guess, PUNCT
+    assert (
+        first.value == second.value == pytest.approx((1 + 0 + 0 + 1) / 4)
+    )  # NOUN, VERB, the guess, PUNCT
 
 
 def test_metrics_can_be_computed_again_on_a_resample():

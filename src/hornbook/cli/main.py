@@ -30,6 +30,7 @@ from hornbook.cli import (
     predict,
     quantize,
     run_task,
+    runs,
     serve,
     share,
     tokenizer,
@@ -66,6 +67,7 @@ app.command("judge")(judge.command)
 app.command("verify")(verify.command)
 app.command("share")(share.command)
 app.command("models")(models.command)
+app.command("runs")(runs.command)
 app.command("export")(export.command)
 app.command("quantize")(quantize.command)
 app.add_typer(bench.app, name="bench")

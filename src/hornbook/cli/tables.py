@@ -56,7 +56,7 @@ def leaderboard(rows: Sequence[LeaderboardRow], *, narrow: bool = False) -> Tabl
     for name in names[:-2] if narrow else names:
         table.add_column(name, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        cells = [
+        cells: list[Text | str] = [
             Text(f"{'=' if row.ties_with_leader and i else ' '} {row.technique}"),
             f"{row.micro_f1:.3f}",
             f"{row.ci_low:.3f}–{row.ci_high:.3f}",

@@ -36,6 +36,11 @@ def look(run: Path, *, data: str, examples_hash: str) -> Look:
     return Look(before + 1, search is not None)
 
 
+def times(run: Path, examples_hash: str) -> int:
+    """How often these examples were looked at until now, by the run or its search."""
+    return _looks((search_of(run) or run) / LOOKS).count(examples_hash)
+
+
 def said(found: Look) -> str:
     """What a reader must know of it, a sentence."""
     whose = "by the trials of this search" if found.shared else "by this run"

@@ -88,7 +88,8 @@ def with_scores(card: str, records: Sequence[AssessmentRecord], hub_task: str) -
             hint="Mend what stands between the two --- at its top.",
         ) from error
     kind = {"type": values.get("pipeline_tag") or hub_task, "name": hub_task}
-    index["results"] = others + [_entry(record, kind) for record in records]
+    trusted = [record for record in records if not record.warnings]
+    index["results"] = others + [_entry(record, kind) for record in trusted]
     values["model-index"] = [index]
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).strip()
     return f"---\n{text}\n---\n{body}"
@@ -97,7 +98,7 @@ def with_scores(card: str, records: Sequence[AssessmentRecord], hub_task: str) -
 def _entry(record: AssessmentRecord, kind: dict[str, str]) -> dict[str, Any]:
     name = readable.excerpt(readable.printable(name_of(record)), 100)
     return {
-        "task": kind,
+        "task": dict(kind),
         "dataset": {"type": name, "name": name, "split": "test"},
         "metrics": [
             {"type": m.name, "name": m.name, "value": round(m.value, 6)}

@@ -12,7 +12,7 @@ _KNOWN |= {"gpl-3.0", "lgpl-3.0", "agpl-3.0", "gemma", "llama2", "llama3", "open
 
 
 def hub_name(licence: str) -> str:
-    """"CC BY 4.0" as "cc-by-4.0"; "" for what names no licence, or says that there is none."""
+    """ "CC BY 4.0" as "cc-by-4.0"; "" for what names no licence, or says that there is none."""
     name = re.sub(r"[\s_]+", "-", licence.strip().lower())
     name = {"odc-by-1.0": "odc-by", "cc0": "cc0-1.0", "odbl-1.0": "odbl"}.get(name, name)
     return name if name in _KNOWN | _OPEN else ""

@@ -1,0 +1,209 @@
+"""The user's own runs, best first, on each set of examples that they were measured on.
+
+Figures stand in one table where they are of the same examples, by their hash. What spoils such
+tables is said beside them: a test part looked at more than once, data that changed, and examples
+that are in the training part of another run of the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hornbook.errors import CheckpointError, HornbookError
+from hornbook.evaluation import looks
+from hornbook.evaluation.evaluate import hash_of
+from hornbook.recipes.divisions import Division, examples_of, same_place
+from hornbook.recipes.learnt import TOLD, Learnt, hash_of_training, learnt_by
+from hornbook.recipes.subjects import settings_of
+from hornbook.records import AdaptSummary, AssessmentRecord, MetricRecord, Part
+from hornbook.tasks.task import Parts
+
+_FIRST: dict[str, int] = {"test": 0, "all": 1, "validation": 2}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run's figure. n_looks: at this test part. warnings: why it is not to be trusted."""
+
+    run: str
+    model: str
+    method: str
+    metric: MetricRecord
+    at: str
+    n_looks: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Board:
+    """Runs on the same examples, best first. warnings: on the examples."""
+
+    task: str
+    data: str
+    part: Part
+    n_examples: int
+    examples_hash: str
+    rows: list[Row]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    name: str
+    summary: AdaptSummary
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Figure:
+    run: _Run
+    data: str
+    part: Part
+    n_examples: int
+    examples_hash: str
+    row: Row
+
+
+def boards_of(folder: Path) -> list[Board]:
+    """The tables of all fine-tuning runs in a folder, trials of searches too.
+
+    Raises CheckpointError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no folder {folder}", hint="Name the one that your runs lie in."
+        )
+    found = list(_runs(folder))
+    boards: dict[tuple[str, str, str], list[_Figure]] = {}
+    for run in found:
+        for figure in _figures(run):
+            key = run.summary.task, figure.examples_hash, figure.row.metric.name
+            boards.setdefault(key, []).append(figure)
+    divided: dict[Division, Parts] = {}
+    made = [_board(figures, found, divided) for figures in boards.values()]
+    return sorted(made, key=lambda b: (b.task, b.data, _FIRST.get(b.part, 3), -b.n_examples))
+
+
+def _runs(folder: Path) -> Iterator[_Run]:
+    for path in sorted(folder.rglob("summary.json")):
+        try:
+            summary = AdaptSummary.model_validate_json(path.read_bytes())
+            settings = settings_of(path.parent)
+        except (ValidationError, HornbookError):  # of another kind of run, or damaged
+            continue
+        name = path.parent.relative_to(folder).as_posix()
+        yield _Run(path.parent, path.parent.name if name == "." else name, summary, settings)
+
+
+def _figures(run: _Run) -> Iterator[_Figure]:
+    """A run's figure on each set of examples, the newest of each."""
+    s = run.summary
+    newest: dict[str, _Figure] = {}
+    if s.metrics and (digest := s.hashes.get("validation examples")):
+        metric = next((m for m in s.metrics if m.name == s.best), s.metrics[0])
+        row = Row(run.name, s.base_model, s.method, metric, s.started)
+        newest[digest] = _Figure(run, s.corpus.name, "validation", s.n_validation, digest, row)
+    for record in _records(run.folder):
+        if record.part == "train" or not record.metrics:
+            continue
+        before = newest.get(record.examples_hash)
+        named = before.row.metric.name if before else s.best
+        metric = next((m for m in record.metrics if m.name == named), record.metrics[0])
+        own = same_place(record.data, run.settings.get("data"))
+        digest = record.examples_hash
+        row = Row(
+            run.name,
+            s.base_model,
+            s.method,
+            metric,
+            record.at,
+            looks.times(run.folder, digest) if record.look else 0,
+            record.warnings,
+        )
+        name = s.corpus.name if own else Path(record.data).stem
+        newest[digest] = _Figure(run, name, record.part, record.n_examples, digest, row)
+    yield from newest.values()
+
+
+def _records(run: Path) -> list[AssessmentRecord]:
+    found = []
+    for path in (run / "evaluations").glob("*.json"):
+        try:
+            found.append(AssessmentRecord.model_validate_json(path.read_bytes()))
+        except ValidationError:
+            continue
+    return sorted(found, key=lambda record: record.at)
+
+
+def _board(figures: list[_Figure], runs: list[_Run], divided: dict[Division, Parts]) -> Board:
+    first = figures[0]
+    ranked = sorted((figure.row for figure in figures), key=_rank)
+    return Board(
+        first.run.summary.task,
+        first.data,
+        first.part,
+        first.n_examples,
+        first.examples_hash,
+        ranked,
+        _overlaps(first, runs, divided),
+    )
+
+
+def _rank(row: Row) -> float:
+    value = row.metric.value
+    if value is None:
+        return float("inf")
+    return -value if row.metric.higher_is_better else value
+
+
+def _overlaps(figure: _Figure, runs: list[_Run], divided: dict[Division, Parts]) -> list[str]:
+    """Sentences on runs of the same data that learnt from these examples.
+
+    Runs with equal hashes of their training parts were divided alike, and nothing is read again.
+    """
+    run, task = figure.run, figure.run.summary.task
+    data = run.settings.get("data")
+    others = [
+        other
+        for other in runs
+        if other.summary.task == task
+        and data is not None
+        and same_place(str(data), other.settings.get("data"))
+        and hash_of_training(other.folder) != hash_of_training(run.folder)
+    ]
+    examples = _examples(figure, divided) if others else []
+    if examples is None:
+        return ["The data have changed or are gone: who learnt from these can't be told."]
+    said = []
+    known: dict[Division, Learnt] = {}
+    for other in others:
+        division = Division.of(other.settings, task)
+        assert division is not None, "its data were named just now"
+        if division not in known:
+            known[division] = learnt_by(other.folder, other.settings, task, divided)
+        n = sum(known[division].among(examples))
+        if n > TOLD * len(examples):
+            said.append(
+                f"{n:,} of these {len(examples):,} examples are in the training part of "
+                f"{other.name}: what it scores elsewhere does not compare with this."
+            )
+    return said
+
+
+def _examples(figure: _Figure, divided: dict[Division, Parts]) -> list[Any] | None:
+    """The examples of a figure, divided again; None where they are others now, or gone."""
+    division = Division.of(figure.run.settings, figure.run.summary.task)
+    assert division is not None, "its data were named just now"
+    try:
+        if division not in divided:
+            divided[division] = division.parts()
+        found, _ = examples_of(divided[division], figure.part, division.data, own=True)
+    except HornbookError:
+        return None
+    return found if hash_of(found) == figure.examples_hash else None

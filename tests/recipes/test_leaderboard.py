@@ -1,0 +1,175 @@
+"""`hornbook runs`: one table a set of examples, best first, with what spoils it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import tiny_task
+import yaml
+from typer.testing import CliRunner
+
+from hornbook.cli.main import app
+from hornbook.errors import CheckpointError
+from hornbook.evaluation import looks
+from hornbook.evaluation.evaluate import hash_of
+from hornbook.recipes.kinds import KINDS
+from hornbook.recipes.leaderboard import boards_of
+from hornbook.records import AdaptSummary, AssessmentRecord, CorpusRecord, MetricRecord
+from hornbook.runs import environment
+from hornbook.tasks.task import Parts
+
+
+class Lines(tiny_task.Tiny):
+    """A file's lines, divided by the seed; it counts how often it reads."""
+
+    n_read = 0
+
+    @classmethod
+    def open_data(cls, data, columns, *, seed) -> Parts:
+        cls.n_read += 1
+        found = [tiny_task.Letters(t, "a") for t in Path(data).read_text().split()]
+        random.Random(seed).shuffle(found)
+        return Parts(data, found[100:], found[:50], found[50:100])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS._table, "tiny", f"{__name__}:Lines")
+    monkeypatch.setattr(Lines, "n_read", 0)
+    data = tmp_path / "lines.txt"
+    data.write_text("\n".join(f"{i:012b}" for i in range(200)))
+
+    def make(name, value, *, seed=0):
+        folder = tmp_path / "runs" / name
+        (folder / "evaluations").mkdir(parents=True)
+        settings = {"data": str(data), "seed": seed, "method": "full"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        parts = Lines.open_data(str(data), {}, seed=seed)
+        (folder / "summary.json").write_text(_summary(parts, value).model_dump_json())
+        Lines.n_read = 0
+        return folder
+
+    return make
+
+
+def _metric(value):
+    return MetricRecord(name="accuracy", value=value, low=value - 0.1, high=value + 0.1)
+
+
+def _summary(parts, value):
+    return AdaptSummary(
+        model="bert",
+        n_parameters=9,
+        corpus=CorpusRecord(name="lines", n_train_tokens=9, n_validation_tokens=9),
+        unit="token",
+        vocab_size=9,
+        status="finished",
+        n_steps=9,
+        n_tokens=9,
+        seconds=1.0,
+        settings={},
+        environment=environment(device="cpu", precision="float32"),
+        hashes={
+            "training examples": hash_of(parts.train),
+            "validation examples": hash_of(parts.validation),
+        },
+        command="hornbook finetune",
+        started="2026-11-20T10:00:00",
+        task="tiny",
+        base_model="minilm",
+        method="full",
+        n_trained=9,
+        n_train=100,
+        n_validation=50,
+        best="accuracy",
+        metrics=[_metric(value)],
+    )
+
+
+def evaluated(folder, value, *, seed=0, part="test", name="test", **changes):
+    data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    examples = getattr(Lines.open_data(data, {}, seed=seed), part)
+    digest = hash_of(examples)
+    look = looks.look(folder, data=data, examples_hash=digest).number if part == "test" else 0
+    record = AssessmentRecord(
+        run=folder.name,
+        task="tiny",
+        data=data,
+        part=part,
+        n_examples=50,
+        examples_hash=digest,
+        metrics=[_metric(value)],
+        look=look,
+        seconds=1.0,
+        **({"at": "2026-11-21T10:00:00"} | changes),
+    )
+    (folder / "evaluations" / f"{name}.json").write_text(record.model_dump_json())
+
+
+def test_runs_of_the_same_examples_stand_in_one_table_best_first(run, tmp_path):
+    for name, value in (("a", 0.7), ("b", 0.9), ("search/trials/000", 0.8)):
+        run(name, value)
+    evaluated(tmp_path / "runs/a", 0.6)
+    Lines.n_read = 0
+    test, validation = boards_of(tmp_path / "runs")
+    assert (test.part, [row.run for row in test.rows]) == ("test", ["a"])
+    assert [row.run for row in validation.rows] == ["b", "search/trials/000", "a"]
+    assert [row.metric.value for row in validation.rows] == [0.9, 0.8, 0.7]
+    assert (validation.data, validation.n_examples, validation.warnings) == ("lines", 50, [])
+    assert Lines.n_read == 0  # divided alike, by their hashes
+
+
+def test_the_newest_figure_counts(run, tmp_path):
+    folder = run("a", 0.7)
+    evaluated(folder, 0.5, part="validation", name="old", at="2026-11-21T10:00:00")
+    evaluated(folder, 0.6, part="validation", name="against", at="2026-11-22T10:00:00")
+    (board,) = boards_of(tmp_path / "runs")
+    assert [row.metric.value for row in board.rows] == [0.6]
+
+
+def test_examples_that_another_run_learnt_from_are_warned_of(run, tmp_path):
+    """Another seed puts about half of each validation part into the other's training part."""
+    run("a", 0.7)
+    run("b", 0.9, seed=1)
+    boards = boards_of(tmp_path / "runs")
+    assert len(boards) == 2
+    for board, other in zip(sorted(boards, key=lambda b: b.rows[0].run), "ba", strict=True):
+        (warning,) = board.warnings
+        assert f"of these 50 examples are in the training part of {other}" in warning
+        n = int(warning.split()[0])
+        assert 15 < n < 35
+
+
+def test_data_that_changed_tell_nothing(run, tmp_path):
+    run("a", 0.7)
+    run("b", 0.9, seed=1)
+    (tmp_path / "lines.txt").write_text("\n".join(f"{i:013b}" for i in range(200)))
+    assert all("have changed or are gone" in b.warnings[0] for b in boards_of(tmp_path / "runs"))
+
+
+def test_what_is_printed(run, tmp_path):
+    folder = run("[toxic]", 0.7)
+    run("b", 0.9)
+    evaluated(folder, 0.6)
+    evaluated(folder, 0.65, warnings=["The data have changed."])
+    (tmp_path / "runs" / "notes").mkdir()
+    (tmp_path / "runs" / "notes" / "summary.json").write_text("{}")
+    said = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")])
+    assert said.exit_code == 0, said.output
+    assert "tiny on lines, 50 validation examples" in said.output
+    assert "[toxic]  minilm  full       0.700  0.600 to 0.800  2026-11-20" in said.output
+    assert "[toxic] was evaluated on this test part 2 times" in said.output
+    assert "warning: [toxic]: The data have changed." in said.output
+    assert "first by luck too" in said.output
+    found = json.loads(CliRunner().invoke(app, ["runs", str(tmp_path / "runs"), "--json"]).stdout)
+    assert [row["run"] for row in found[1]["rows"]] == ["b", "[toxic]"]
+    assert found[0]["rows"][0]["metric"]["low"] == pytest.approx(0.55)
+
+
+def test_a_folder_that_is_not_there_or_holds_nothing(tmp_path):
+    with pytest.raises(CheckpointError, match="no folder"):
+        boards_of(tmp_path / "nowhere")
+    assert "No fine-tuned run" in CliRunner().invoke(app, ["runs", str(tmp_path)]).output
