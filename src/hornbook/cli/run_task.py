@@ -32,15 +32,17 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A run, a folder, a name (hornbook models), owner/name; of summarize also textrank."
+            help="A run, a folder, a name (hornbook models), owner/name; summarize: or textrank."
         ),
     ],
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.")
+        list[str] | None, typer.Argument(help="Texts; - reads standard input.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Lines of .txt; rows of .csv, .jsonl, ...", rich_help_panel=_READ),
+        typer.Option(
+            help="A text file, .txt or .md; rows of .csv, .jsonl, ...", rich_help_panel=_READ
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -50,7 +52,7 @@ def command(
         bool | None,
         typer.Option(
             "--whole/--lines",
-            help="A text file or - is one text, or each line is; summarize: whole.",
+            help="Of a text file or -: all is one text (usual of summarize), or each line is.",
             show_default=False,
             rich_help_panel=_READ,
         ),
