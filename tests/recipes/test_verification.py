@@ -20,7 +20,7 @@ from hornbook.models.modern_bert import ModernBert, ModernBertConfig
 from hornbook.models.presets import count_parameters
 from hornbook.nn.losses import LossSum
 from hornbook.recipes import verification, verification_subject
-from hornbook.recipes.verification import verify
+from hornbook.recipes.verification import apart, verify
 from hornbook.recipes.verification_subject import TEXTS, Subject, subject_of, tiny
 from hornbook.text.train import train_tokenizer
 
@@ -176,6 +176,18 @@ def test_other_dropout_on_the_way_back_is_seen(monkeypatch):
     monkeypatch.setattr("hornbook.training.recomputation.checkpoint", careless)
     check = verification.recomputed_blocks(subject_of(opened(bert)))
     assert not check.holds and check.difference > 0.01
+
+
+def test_how_far_apart_by_hand():
+    inf, nan = float("inf"), float("nan")
+    assert apart([torch.tensor([2.0, -4.0])], [torch.tensor([2.0, -3.0])]) == 1 / 4
+    assert apart([torch.tensor([1.0, -inf])], [torch.tensor([1.0, -inf])]) == 0
+    for other in ([1.0, 0.0], [1.0, nan], [1.0, inf]):
+        assert apart([torch.tensor([1.0, -inf])], [torch.tensor(other)]) == inf
+    assert apart([torch.ones(2)], [torch.ones(3)]) == inf
+    # A NaN in one tensor isn't lost behind the others.
+    assert apart([torch.ones(1), torch.ones(1)], [torch.ones(1), torch.tensor([nan])]) == inf
+    assert apart([torch.ones(1), torch.ones(1)], [torch.tensor([nan]), torch.ones(1)]) == inf
 
 
 def test_counts_learn_nothing():

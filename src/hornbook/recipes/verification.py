@@ -9,6 +9,7 @@ computed by a shorter way for the sake of the check. On the processor, in float3
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -208,12 +209,18 @@ def recomputed_blocks(subject: Subject) -> CheckRecord:
 
 def apart(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     """The largest difference of two numbers in one place, as a share of the largest number there
-    is; infinite where there are not as many, or one is no number."""
+    is; infinite where there are not as many, or one is no number. Equal infinities, such as the
+    logarithm of what never happens, do not differ."""
     if [x.shape for x in expected] != [x.shape for x in found]:
         return float("inf")
-    largest = max(float(x.abs().max()) for x in expected)
-    difference = max(float((x - y).abs().max()) for x, y in zip(expected, found, strict=True))
-    return difference / largest if difference == difference and largest else float("inf")
+    pairs = zip(expected, found, strict=True)
+    differences = [float((x - y).abs().masked_fill(x == y, 0).max()) for x, y in pairs]
+    if not all(map(math.isfinite, differences)):  # max() of a list would pass over a NaN
+        return float("inf")
+    if not any(differences):
+        return 0.0
+    largest = max(float(x[x.isfinite()].abs().max()) for x in expected if x.isfinite().any())
+    return max(differences) / largest if largest else float("inf")
 
 
 # How a check is run
