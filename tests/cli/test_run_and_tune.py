@@ -25,11 +25,13 @@ from hornbook.recipes.apply import ready
 from hornbook.recipes.apply_plain import Asked
 from hornbook.recipes.learning_curve import sizes_of, smaller
 from hornbook.recipes.tuning_space import default_space, named_space
+from hornbook.recipes.tuning_trial import Watching
 from hornbook.records import EvaluationRecord, LearningCurveRecord, TuningRecord
 from hornbook.runs import locked
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.text.train import train_tokenizer
 from hornbook.training.checkpoints import save_checkpoint
+from hornbook.training.listeners import Lines
 
 WORDS = {"grain": ("wheat", "corn", "rice", "oats"), "metal": ("gold", "silver", "tin", "zinc")}
 OTHERS = ("prices", "of", "the", "rose", "fell", "today", "and", "were", "higher", "in", "may")
@@ -276,6 +278,7 @@ def test_the_first_trial_is_what_a_run_without_a_search_would_be(home, tmp_path)
     search = small_search(home, tmp_path / "s")
     usual = open_new(search.settings, tmp_path / "plain").settings
     assert usual.tokens_per_step == 1024
+    search.keep()
     for found in (search, tuning.Search(None, tmp_path / "s")):
         assert open_new(found._with({"lr": usual.lr}), tmp_path / "trial").settings == usual
 
@@ -323,7 +326,12 @@ def test_a_trial_that_goes_on_keeps_its_best_score(tmp_path):
         )  # fmt: skip
     trial = SimpleNamespace(report=lambda *_: None, should_prune=lambda: False)
     listener = SimpleNamespace(hear_evaluation=lambda _: None)
-    watching = tuning._Watching(None, SimpleNamespace(folder=tmp_path), trial, listener, None)
+    lines = Lines(tmp_path / "metrics.jsonl")
+    for step, score in ((0, -0.50), (3, -0.92), (5, -0.91), (6, -0.99)):  # killed before it saved 6
+        lines.hear_evaluation(
+            EvaluationRecord(step=step, tokens=1, seconds=1.0, validation_loss=1.0, score=score)
+        )
+    watching = Watching(None, SimpleNamespace(folder=tmp_path), trial, listener, None)
     found = EvaluationRecord(step=6, tokens=1, seconds=1.0, validation_loss=1.0, score=-0.90)
     watching.hear_evaluation(found)
     assert watching.best == -0.92

@@ -77,6 +77,13 @@ def test_a_sudden_rise_at_the_end_is_not_followed_downwards():
     assert found.forecasts == [] or found.forecasts[0].value >= found.points[-1].metric.value
 
 
+def test_a_metric_that_begins_at_nothing_is_a_number():
+    """F1 of a rare class is exactly 0 where the smallest part taught none of it."""
+    found = curve([0.0, 0.2, 0.4, 0.5, 0.57])
+    assert found.points[0].metric.value == 0
+    assert "too few" not in found.refusal
+
+
 def test_a_curve_that_has_levelled_off_is_said_to():
     found = curve([0.99 - 0.3 * (n / 100) ** -2.0 for n in SIZES], n=3000)
     assert "next to nothing" in found.says

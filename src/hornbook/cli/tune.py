@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -16,7 +17,14 @@ from hornbook.cli.train import stop_at_step
 from hornbook.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hornbook.records import EvaluationRecord, TrialRecord, TuningRecord
+    from hornbook.recipes.tuning import Budget, Search
+    from hornbook.records import (
+        EvaluationRecord,
+        PreflightRecord,
+        SearchedSetting,
+        TrialRecord,
+        TuningRecord,
+    )
 
 _DATA, _SEARCH, _LENGTH, _OUTPUT = "Data", "The search", "Length of a trial", "Output"
 
@@ -35,7 +43,8 @@ def command(
         typer.Option(help="name=COLUMN: what is read as what.", rich_help_panel=_DATA),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="full, head, last-2, lora, dora or qlora; full.")
+        str | None,
+        typer.Option(help="full, head, last-2, lora, dora or qlora; full, of align's losses lora."),
     ] = None,
     search: Annotated[
         list[str] | None,
@@ -64,8 +73,21 @@ def command(
         Path | None, typer.Option(help="Folder; runs/tune-<task>-<data>-<time>.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="A search to go on with.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Preflight's warnings stop too.", rich_help_panel=_SEARCH),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Preflight, what is searched, and the time; fit nothing.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print tuning.json.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--json", help="Print tuning.json, or the plan.", rich_help_panel=_OUTPUT),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)
@@ -76,7 +98,9 @@ def command(
     Trial 0 is the defaults. Trials that fall behind are cut short, and a search that was stopped
     goes on with --resume. The test part is not looked at.
     """
+    from hornbook.cli.adaptation_tables import show_beginning
     from hornbook.config import parse_duration
+    from hornbook.recipes.preflight import refuse
     from hornbook.recipes.tuning import N_TRIALS, Budget
 
     seconds = parse_duration(time) if time is not None else None
@@ -93,69 +117,123 @@ def command(
     }
     given = {name: value for name, value in given.items() if value is not None}
     given |= settled(settings or [])
-    record, folder = _searched(given, search or [], budget, out, resume, quiet)
-    if as_json:
-        print(record.model_dump_json(indent=2))
-    else:
-        show(record, folder)
-    if record.best is None:
-        raise typer.Exit(1)
-
-
-def _searched(
-    given: dict[str, Any],
-    wanted: list[str],
-    budget: Any,
-    out: Path | None,
-    resume: Path | None,
-    quiet: bool,
-) -> tuple[TuningRecord, Path]:
-    from hornbook import runs
-    from hornbook.cli.adaptation_tables import show_beginning, show_preflight
-    from hornbook.config import settings_from
-    from hornbook.recipes.adaptation_settings import AdaptSettings
-    from hornbook.recipes.preflight import refuse
-    from hornbook.recipes.tuning import ASKED, Search
-    from hornbook.reports.adaptation_card import write_run_card
-    from hornbook.reports.training import write_training_report
-    from hornbook.reports.tuning import write_tuning_report
-
-    command = shlex.join(["hornbook", *sys.argv[1:]])
     if resume is not None:
-        if given or wanted:
+        if given or search or strict or dry_run:
             raise ConfigError(
                 "--resume goes on with the search as it was asked for",
                 hint="Leave out all but --trials, --time, --json and --quiet.",
             )
-        if not (resume / ASKED).is_file():
-            raise ConfigError(f"{resume} is no search: it has no {ASKED}", hint="Name its folder.")
-        search = Search(None, resume, command=command)
-        folder = resume
+        found = _opened(resume)
     else:
-        for name in ("task", "model", "data"):
-            if name not in given:
-                raise ConfigError(f"which {name} is not said", hint="See hornbook tune --help.")
-        asked = settings_from(AdaptSettings, **given)
-        folder = out or runs.default_folder(f"tune-{asked.task}-{Path(asked.data).stem}")
-        fixed = frozenset(given) - {"columns", "options"} | frozenset(given.get("options", {}))
-        search = Search(asked, folder, given=fixed, wanted=wanted, command=command)
+        found = _begun(given, search or [], out)
         if not quiet:
-            show_beginning(search.judge)
-        found = search.judge.look_over(measured=False)
-        if not quiet:
-            show_preflight(found, out=sys.stderr)
-        refuse(search.judge.findings, strict=False)
+            show_beginning(found.judge)
+        plan = _looked_over(found, budget)
+        if dry_run and as_json:
+            print(json.dumps(plan.as_json(), indent=2))
+            return
+        if dry_run or not quiet:
+            plan.show(sys.stdout if dry_run else sys.stderr)
+        refuse(found.judge.findings, strict=strict)
+        if dry_run:
+            print(f"searched     {_ranges(found.space)}")
+            return
     if not quiet:
-        print(f"searched: {'; '.join(map(_range, search.space))}", file=sys.stderr)
+        print(f"searched: {_ranges(found.space)}", file=sys.stderr)
+    record = _searched(found, budget, quiet)
+    if as_json:
+        print(record.model_dump_json(indent=2))
+    else:
+        show(record, found.folder)
+    if record.best is None:
+        raise typer.Exit(1)
+
+
+def _opened(folder: Path) -> Search:
+    """A search that is there."""
+    from hornbook.recipes.tuning import ASKED, Search
+
+    if not (folder / ASKED).is_file():
+        raise ConfigError(f"{folder} is no search: it has no {ASKED}", hint="Name its folder.")
+    return Search(None, folder, command=shlex.join(["hornbook", *sys.argv[1:]]))
+
+
+def _begun(given: dict[str, Any], wanted: list[str], out: Path | None) -> Search:
+    """A new search; nothing is written yet."""
+    from hornbook import runs
+    from hornbook.config import settings_from
+    from hornbook.recipes.adaptation_settings import AdaptSettings
+    from hornbook.recipes.kinds import PREFERENCES
+    from hornbook.recipes.tuning import Search
+
+    for name in ("task", "model", "data"):
+        if name not in given:
+            raise ConfigError(f"which {name} is not said", hint="See hornbook tune --help.")
+    if given["task"] in PREFERENCES:
+        given = {"method": "lora"} | given  # as `hornbook align` has it
+    asked = settings_from(AdaptSettings, **given)
+    folder = out or runs.default_folder(f"tune-{asked.task}-{Path(asked.data).stem}")
+    fixed = frozenset(given) - {"columns", "options"} | frozenset(given.get("options", {}))
+    command = shlex.join(["hornbook", *sys.argv[1:]])
+    return Search(asked, folder, given=fixed, wanted=wanted, command=command)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would do. seconds: of a trial with the defaults; None where not foreseen."""
+
+    preflight: PreflightRecord
+    space: list[SearchedSetting]
+    seconds: float | None
+    budget: Budget
+
+    @property
+    def most(self) -> float | None:
+        """Seconds of the whole search at most: less for trials that are cut."""
+        n, seconds = self.budget.n_trials, self.seconds
+        ends = [self.budget.seconds, None if n is None or seconds is None else n * seconds]
+        return min((end for end in ends if end is not None), default=None)
+
+    def show(self, out: TextIO) -> None:
+        from hornbook.cli.adaptation_tables import show_preflight
+        from hornbook.config import format_duration
+
+        show_preflight(self.preflight, out=out)
+        if self.seconds is not None:
+            print(f"a trial      {format_duration(self.seconds)} with the defaults", file=out)
+        if self.most is not None:
+            print(f"the search   {format_duration(self.most)}, less what is cut short", file=out)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "preflight": self.preflight.model_dump(mode="json"),
+            "searched": [one.model_dump(mode="json") for one in self.space],
+            "seconds_of_a_trial": self.seconds,
+            "seconds": self.most,
+        }
+
+
+def _looked_over(search: Search, budget: Budget) -> Plan:
+    """Preflight of the defaults: measured once, as the trials differ little in what they take."""
+    found = search.judge.look_over()
+    seconds = search.judge.settings.time or (found.plan.seconds if found.plan else None)
+    return Plan(found, search.space, seconds, budget)
+
+
+def _searched(search: Search, budget: Budget, quiet: bool) -> TuningRecord:
+    from hornbook.reports.adaptation_card import write_run_card
+    from hornbook.reports.training import write_training_report
+    from hornbook.reports.tuning import write_tuning_report
+
     stop_at_step(search.stop)
     record = search.run(budget, Lines(quiet))
-    write_tuning_report(record, folder / "tuning.html")
+    write_tuning_report(record, search.folder / "tuning.html")
     for trial in record.trials:
-        place = folder / trial.folder
+        place = search.folder / trial.folder
         if trial.number == record.best and (place / "summary.json").is_file():
             write_training_report(place)
             write_run_card(place)
-    return record, folder
+    return record
 
 
 @dataclass
@@ -223,6 +301,10 @@ def show(record: TuningRecord, folder: Path) -> None:
         print(f"- {note}")
     print(f"trials {folder / 'tuning.json'}, page {folder / 'tuning.html'}")
     print(f"more trials: hornbook tune --resume {folder} --trials {len(record.trials) + 12}")
+
+
+def _ranges(space: Sequence[SearchedSetting]) -> str:
+    return "; ".join(map(_range, space))
 
 
 def _range(one: Any) -> str:

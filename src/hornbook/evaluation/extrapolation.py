@@ -47,7 +47,8 @@ def read_curve(
     metric = points[-1].metric
     up = 1.0 if metric.higher_is_better else -1.0
     sizes = np.array([point.n_examples for point in points], float)
-    values = np.stack([np.array([p.metric.value or np.nan for p in points]), *np.stack(samples, 1)])
+    found = [np.nan if p.metric.value is None else p.metric.value for p in points]  # 0 is a number
+    values = np.stack([np.array(found), *np.stack(samples, 1)])
     finite = np.isfinite(values).all(1)
 
     def refused(why: str) -> LearningCurveRecord:

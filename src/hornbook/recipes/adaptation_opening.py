@@ -131,6 +131,15 @@ def checked_options(kind: Any, settings: AdaptSettings) -> dict[str, Any]:
     }
 
 
+def own_defaults(kind: Any) -> dict[str, Any]:
+    """A task's own settings with what they are where nobody says."""
+    parameters = inspect.signature(kind.make).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+    own = {n: p for n, p in parameters.items() if n not in ("bundle", "parts", "max_tokens")}
+    return {name: p.default for name, p in own.items() if p.default is not p.empty}
+
+
 def _typed(name: str, value: Any, kind: Any) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)

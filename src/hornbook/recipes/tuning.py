@@ -18,43 +18,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import hornbook
 from hornbook import files, runs
 from hornbook.config import settings_from
-from hornbook.errors import ConfigError, StudyError, TrainingError, UnavailableError
+from hornbook.errors import (
+    ConfigError,
+    HornbookError,
+    StudyError,
+    TrainingError,
+    UnavailableError,
+)
 from hornbook.evaluation.evaluate import comparison
-from hornbook.recipes.adaptation_opening import open_new, reopen
+from hornbook.recipes.adaptation_opening import checked_options, open_new, reopen
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.learning_curve import KEPT, only, predictions_in
 from hornbook.recipes.tuning_reading import best_of, notes, rounded, says
-from hornbook.recipes.tuning_space import default_space, drawn, inside, named_space
+from hornbook.recipes.tuning_space import (
+    check_ends,
+    default_space,
+    drawn,
+    inside,
+    named_space,
+    own_settings,
+)
+from hornbook.recipes.tuning_trial import Listener, Watching, goes_on, seconds_in
 from hornbook.records import (
-    AdaptSummary,
     ComparisonRecord,
-    EvaluationRecord,
     SearchedSetting,
-    StepRecord,
     TrialRecord,
     TuningRecord,
 )
-from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint
 
 RECORD = "tuning.json"
 ASKED = "search.json"
-DEFAULTS, GOES_ON = "defaults", "goes on"  # what is noted of a trial in study.db
+# What is noted of a trial in study.db. BEFORE: seconds of the trials that it goes on from.
+DEFAULTS, GOES_ON, BEFORE = "defaults", "goes on", "seconds before"
+INTERRUPTED = "interrupted"
 UNPRUNED = 4  # trials that run to their end before any is cut
 N_TRIALS = 12
-
-
-class Listener(Protocol):
-    """Who is told of each trial: its settings when it begins, and what became of it."""
-
-    def begin(self, number: int, settings: Mapping[str, Any]) -> None: ...
-    def hear_evaluation(self, evaluation: EvaluationRecord) -> None: ...
-    def end(self, trial: TrialRecord) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,24 @@ class Search:
             if folder.exists() and any(folder.iterdir()):
                 raise StudyError(f"{folder} is not empty", hint="Choose another --out.")
             self.settings = settings
-            self.space = named_space(wanted) or default_space(self.judge.settings, given)
+            self.space = named_space(wanted, own_settings(settings.task))
+            self.space = self.space or default_space(self.judge.settings, given)
             if not self.space:
                 raise ConfigError(
                     "everything is fixed, nothing is left to search", hint="Leave out a --set."
                 )
-            kept = {
-                # What nobody said stays unsaid: each trial decides it as a run alone would.
-                "settings": settings.model_dump(mode="json", exclude_unset=True),
-                "space": [one.model_dump() for one in self.space],
-            }
-            files.write_text(asked, json.dumps(kept, indent=2) + "\n")
+            check_ends(self.space, self._possible)
+
+    def keep(self) -> None:
+        """Write down what is searched, for `--resume`; where it is written already, nothing."""
+        if (self.folder / ASKED).is_file():
+            return
+        kept = {
+            # What nobody said stays unsaid: each trial decides it as a run alone would.
+            "settings": self.settings.model_dump(mode="json", exclude_unset=True),
+            "space": [one.model_dump() for one in self.space],
+        }
+        files.write_text(self.folder / ASKED, json.dumps(kept, indent=2) + "\n")
 
     @cached_property
     def study(self) -> Any:
@@ -121,12 +133,15 @@ class Search:
         n = len(study.trials)
         study.sampler = optuna.samplers.TPESampler(seed=self.settings.seed + n, n_startup_trials=5)
         if not n:
-            usual = inside(self.judge.settings.model_dump(), self.space)
+            said = self.judge.settings
+            own = own_settings(said.task) | said.options
+            usual = inside(own | said.model_dump(), self.space)
             study.enqueue_trial(usual, user_attrs={DEFAULTS: True})
         for trial in study.trials:  # a killed search leaves one that is still running
             if trial.state == optuna.trial.TrialState.RUNNING:
+                seconds = seconds_in(self._place(trial.number))
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                study.enqueue_trial(trial.params, user_attrs=_going_on(trial))
+                study.enqueue_trial(trial.params, user_attrs=_going_on(trial, seconds))
         return study
 
     @cached_property
@@ -143,6 +158,7 @@ class Search:
 
         Raises StudyError when another process is at this search.
         """
+        self.keep()
         with runs.locked(self.folder):
             record = self._record()
             while not self.stopping and not self._spent(budget, record):
@@ -154,7 +170,7 @@ class Search:
         return record
 
     def _spent(self, budget: Budget, record: TuningRecord) -> bool:
-        done = [t for t in record.trials if t.state != "failed" or not t.folder]
+        done = [t for t in record.trials if t.message != INTERRUPTED]
         if budget.n_trials is not None and len(done) >= budget.n_trials:
             return True
         if budget.seconds is None:
@@ -170,32 +186,36 @@ class Search:
         listener.begin(trial.number, values)
         place = self._place(trial.number)
         began = time.monotonic()
-        left = None
-        if budget.seconds is not None:
-            left = budget.seconds - sum(t.seconds for t in self._trials())
+        left = None if budget.seconds is None else budget.seconds - self._seconds()
         try:
             session = self._session(trial, values, place)
-            watching = _Watching(self, session, trial, listener, left)
+            watching = Watching(self, session, trial, listener, left)
             summary = session.carry_out(watching, command=self.command)
-        except TrainingError as error:  # a rate that was too high: a result too
-            self._note(trial, began, "failed", error.message)
+        except HornbookError as error:  # a rate that was too high, values that don't go together
+            came_apart = isinstance(error, TrainingError)  # then it names files that are not kept
+            message = error.message.partition(": ")[0] if came_apart else error.message
+            self._note(trial, place, began, "failed", message)
             self.study.tell(trial.number, state=states.FAIL)
-            listener.end(self._recorded(self.study.trials[trial.number]))
-            return
-        assert summary is not None, "a search runs in one process"
-        best = watching.best
-        self._keep(trial, summary, place)
-        if watching.why == "pruned" or (watching.why == "out of time" and best is None):
-            self._note(trial, began, watching.why or "pruned", "")
-            self.study.tell(trial.number, state=states.PRUNED)
-        elif watching.why == "interrupted" or best is None:
-            self._note(trial, began, "failed", "interrupted")
-            self.study.tell(trial.number, state=states.FAIL)
-            if watching.why == "interrupted":
-                self.study.enqueue_trial(trial.params, user_attrs=_going_on(trial))
         else:
-            self._note(trial, began, "out of time" if watching.why else "finished", "")
-            self.study.tell(trial.number, best)
+            assert summary is not None, "a search runs in one process"
+            trial.set_user_attr("steps", summary.n_steps)
+            trial.set_user_attr("metrics", {m.name: m.value for m in summary.metrics})
+            best, why = watching.best, watching.why
+            if why == "pruned" or (why == "out of time" and best is None):
+                self._note(trial, place, began, why, "")
+                self.study.tell(trial.number, state=states.PRUNED)
+            elif why == INTERRUPTED:
+                self._note(trial, place, began, "failed", INTERRUPTED)
+                self.study.tell(trial.number, state=states.FAIL)
+                ended = self.study.trials[trial.number]
+                going_on = _going_on(ended, _seconds_of(ended))
+                self.study.enqueue_trial(trial.params, user_attrs=going_on)
+            elif best is None:
+                self._note(trial, place, began, "failed", "no evaluation gave a number")
+                self.study.tell(trial.number, state=states.FAIL)
+            else:
+                self._note(trial, place, began, why or "finished", "")
+                self.study.tell(trial.number, best)
         self._clear()
         listener.end(self._recorded(self.study.trials[trial.number]))
 
@@ -203,7 +223,7 @@ class Search:
         """The trial's run; one that was interrupted goes on from its checkpoint."""
         before = trial.user_attrs.get(GOES_ON)
         old = self._place(before) if before is not None else None
-        if old is not None and _goes_on(old) and not place.exists():
+        if old is not None and goes_on(old) and not place.exists():
             old.rename(place)
             session = reopen(place, {})
         else:
@@ -221,31 +241,41 @@ class Search:
         said = self.settings.model_dump(exclude_unset=True)
         return settings_from(AdaptSettings, **(said | change))
 
+    def _possible(self, values: Mapping[str, Any]) -> None:
+        """Raises ConfigError for values that no run could be given."""
+        settings = self._with(values)
+        kind = KINDS.load(settings.task)
+        own = checked_options(kind, settings)
+        if own:  # the task knows best which it takes
+            kind.make(self.judge.bundle, self.judge.parts, **own)
+
     def _place(self, number: int) -> Path:
         """A trial's folder, by its number alone: what a database says is no path to go by."""
         return self.folder / "trials" / f"{int(number):03d}"
 
-    def _note(self, trial: Any, began: float, state: str, message: str) -> None:
+    def _note(self, trial: Any, place: Path, began: float, state: str, message: str) -> None:
         for name, value in (
             ("state", state),
             ("message", message),
             ("seconds", time.monotonic() - began),
+            ("folder", place.relative_to(self.folder).as_posix() if place.is_dir() else ""),
         ):
             trial.set_user_attr(name, value)
-
-    def _keep(self, trial: Any, summary: AdaptSummary, place: Path) -> None:
-        trial.set_user_attr("steps", summary.n_steps)
-        trial.set_user_attr("metrics", {m.name: m.value for m in summary.metrics})
-        trial.set_user_attr("folder", place.relative_to(self.folder).as_posix())
 
     def _clear(self) -> None:
         """Keep the weights of the defaults and of the best; of the others the lab files."""
         found = self._trials()
         best = best_of(found)
         for trial in found:
-            place = self._place(trial.number)
-            if trial.folder and not trial.defaults and trial.number != best and place.is_dir():
+            place, failed = self._place(trial.number), trial.state == "failed"
+            if (failed or not trial.defaults) and trial.number != best and place.is_dir():
                 only(place, KEPT)
+
+    def _seconds(self) -> float:
+        """What all trials took, also those that were interrupted and wait to go on."""
+        waiting = self._optuna.trial.TrialState.WAITING
+        left = [t.user_attrs.get(BEFORE, 0.0) for t in self.study.trials if t.state == waiting]
+        return float(sum(t.seconds for t in self._trials()) + sum(left))
 
     def _trials(self) -> list[TrialRecord]:
         """Trials that have ended; of one that was interrupted and went on, the later alone."""
@@ -262,7 +292,7 @@ class Search:
             settings=rounded(trial.params, self.space),
             score=trial.value,
             metrics=said.get("metrics", {}),
-            seconds=said.get("seconds", 0.0),
+            seconds=_seconds_of(trial),
             steps=said.get("steps", 0),
             folder=place.relative_to(self.folder).as_posix() if said.get("folder") else "",
             message=said.get("message", ""),
@@ -290,7 +320,7 @@ class Search:
             trials=trials,
             best=best,
             against_defaults=beside,
-            seconds=sum(t.seconds for t in trials),
+            seconds=self._seconds(),
             says=says(trials, best, chosen_by, beside),
             notes=notes(trials, best, self.folder),
             command=self.command,
@@ -315,70 +345,20 @@ class Search:
         return task.best, higher, comparison("the defaults", ours, theirs)
 
 
-class _Watching:
-    """Told of a trial's steps and evaluations: reports, prunes, and ends it when time is up."""
-
-    def __init__(
-        self, search: Search, session: Session, trial: Any, listener: Listener, left: float | None
-    ) -> None:
-        self.search, self.session, self.trial, self.listener = search, session, trial, listener
-        self.until = None if left is None else time.monotonic() + left
-        self.n_looks, self.why = 0, ""
-        self.best = _best_before(session.folder)
-
-    def hear(self, step: StepRecord) -> None:
-        if self.search.stopping:
-            self._end("interrupted")
-        elif self.until is not None and time.monotonic() > self.until:
-            self._end("out of time")
-
-    def hear_evaluation(self, evaluation: EvaluationRecord) -> None:
-        if evaluation.final:
-            return
-        score = evaluation.validation_loss if evaluation.score is None else evaluation.score
-        self.listener.hear_evaluation(evaluation)
-        if score is None:
-            return
-        if evaluation.step:  # what it was before the first step is the same for all
-            self.best = score if self.best is None else min(self.best, score)
-            self.trial.report(self.best, self.n_looks)
-            if self.trial.should_prune():
-                self._end("pruned")
-        self.n_looks += 1
-
-    def end(self, summary: AdaptSummary) -> None: ...
-
-    def _end(self, why: str) -> None:
-        if not self.why:
-            self.why = why
-            self.session.stop()
-
-
-def _best_before(folder: Path) -> float | None:
-    """The best score of the weights that a trial goes on from; None for one that begins.
-
-    Scores of before the first step are left out, as on the way.
-    """
-    found = [find(folder / "checkpoints") for find in (best_checkpoint, latest_checkpoint)]
-    scores = [c.score for c in found if c is not None and c.step and c.score is not None]
-    return min(scores, default=None)
-
-
 def _is_defaults(trial: Any) -> bool:
     return bool(trial.user_attrs.get(DEFAULTS, trial.number == 0))
 
 
-def _going_on(trial: Any) -> dict[str, Any]:
+def _going_on(trial: Any, seconds: float) -> dict[str, Any]:
     """What is noted of a trial that takes up an interrupted one under another number."""
-    return {GOES_ON: trial.number, DEFAULTS: _is_defaults(trial)}
+    seconds = max(seconds, trial.user_attrs.get(BEFORE, 0.0))
+    return {GOES_ON: trial.number, DEFAULTS: _is_defaults(trial), BEFORE: seconds}
 
 
-def _goes_on(folder: Path) -> bool:
-    """Whether a run has something to go on from; one that was killed behind its end has not."""
-    summary = folder / "summary.json"
-    if not (folder / "config.yaml").is_file():
-        return False
-    return not summary.is_file() or '"status": "interrupted"' in summary.read_text("utf-8")
+def _seconds_of(trial: Any) -> float:
+    """Of a trial and of those that it went on from."""
+    said = trial.user_attrs
+    return float(said.get("seconds", 0.0) + said.get(BEFORE, 0.0))
 
 
 def _whole(folder: Path) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hornbook.errors import ConfigError, nearest
+from hornbook.recipes.adaptation_opening import own_defaults
 from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.kinds import KINDS
 from hornbook.records import SearchedSetting
 
 # How far from the usual rate it is worth looking, either way. An adapter's and a head's best rates
@@ -38,7 +40,7 @@ def default_space(settings: AdaptSettings, given: frozenset[str]) -> list[Search
     return [one for one in space if one.name not in given]
 
 
-def named_space(wanted: Sequence[str], own: Sequence[str] = ()) -> list[SearchedSetting]:
+def named_space(wanted: Sequence[str], own: Iterable[str] = ()) -> list[SearchedSetting]:
     """--search lr=1e-5..1e-3, rank=4,8,16: a range (log where it spans a decade), or choices.
 
     own: names of the task's own settings. Raises ConfigError for what is none, and for a setting
@@ -58,6 +60,31 @@ def named_space(wanted: Sequence[str], own: Sequence[str] = ()) -> list[Searched
             )
         space.append(_named(name, values))
     return space
+
+
+def own_settings(task: str) -> dict[str, Any]:
+    """A task's own settings that can be searched, with their defaults: beta, margin, share."""
+    return own_defaults(KINDS.load(task))
+
+
+def check_ends(
+    space: Sequence[SearchedSetting], settle: Callable[[Mapping[str, Any]], object]
+) -> None:
+    """Raise ConfigError where an end of a range, or a choice, is none that the setting can have.
+
+    settle: makes a run's settings of values that were drawn, and raises ConfigError where it can't.
+    """
+    for one in space:
+        for value in one.choices or [one.low, one.high]:
+            if one.whole and one.name != "epochs":
+                value = int(value)  # type: ignore[arg-type]  # a range has both its ends
+            try:
+                settle({one.name: value})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"--search {one.name} has {value} in it: {error.message}",
+                    hint=f"Search where all values are allowed. {error.hint}",
+                ) from error
 
 
 def _named(name: str, values: str) -> SearchedSetting:
