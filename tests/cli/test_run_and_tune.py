@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import random
 import shutil
+import signal
 import sqlite3
 from types import SimpleNamespace
 
@@ -19,11 +22,11 @@ from hornbook.errors import ConfigError, DataError, StudyError, UnknownNameError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.modern_bert import ModernBert, ModernBertConfig
 from hornbook.recipes import tuning
-from hornbook.recipes.adaptation_opening import open_new
+from hornbook.recipes.adaptation_opening import open_beside, open_new
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.apply import ready
 from hornbook.recipes.apply_plain import Asked
-from hornbook.recipes.learning_curve import sizes_of, smaller
+from hornbook.recipes.learning_curve import _Watching, learning_curve, sizes_of, smaller
 from hornbook.recipes.tuning_space import default_space, named_space
 from hornbook.recipes.tuning_trial import Watching
 from hornbook.records import EvaluationRecord, LearningCurveRecord, TuningRecord
@@ -110,6 +113,92 @@ def test_a_share_of_the_data_takes_its_root_of_the_steps():
         sizes_of(40)
 
 
+@pytest.fixture
+def finished(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_parts_that_are_fitted_are_not_fitted_again(finished):
+    """--resume of a finished run adds its curve; a fit that has no summary was killed."""
+    sizes = sorted((finished / "curve").iterdir(), key=lambda path: int(path.name))
+    (sizes[0] / "summary.json").unlink()  # validation.jsonl was written before
+    (finished / "learning_curve.json").unlink()
+    before = (sizes[1] / "summary.json").stat().st_mtime_ns
+    told = hornbook("finetune", "--resume", finished, "--curve", "--quiet", "--json")
+    found = json.loads(told.stdout)
+    assert found["learning_curve"]["points"][-1]["n_examples"] == found["n_train"]
+    assert (finished / "learning_curve.json").is_file()
+    assert (sizes[0] / "summary.json").is_file()
+    assert (sizes[1] / "summary.json").stat().st_mtime_ns == before
+    with pytest.raises(StudyError, match="is finished"):
+        hornbook("finetune", "--resume", finished)
+
+
+def test_ctrl_c_ends_a_curve_politely(finished, monkeypatch):
+    def interrupted(session, **rest):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert session.stopping
+        return None
+
+    monkeypatch.setattr("hornbook.recipes.learning_curve.learning_curve", interrupted)
+    told = hornbook("finetune", "--resume", finished, "--curve", "--quiet")
+    assert told.exit_code == 130
+    assert f"--resume {finished} --curve" in told.stdout
+
+
+def test_a_fit_of_the_curve_goes_on_where_it_stopped(finished):
+    place = min((finished / "curve").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(place)
+    session = open_beside(finished, {})
+    hear = _Watching.hear
+
+    def hear_twice(watching, step):
+        if step.step == 2:
+            session.stop()
+        hear(watching, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Watching, "hear", hear_twice)
+        assert learning_curve(session) is None
+    assert json.loads((place / "summary.json").read_text())["status"] == "interrupted"
+    assert learning_curve(open_beside(finished, {})) is not None
+    steps = [json.loads(line)["step"] for line in (place / "metrics.jsonl").read_text().split()]
+    assert steps.count(2) == 1 and steps.count(3) == 1
+    assert not (place / "checkpoints").exists()
+
+
+def test_labels_that_look_wrong_are_listed_with_the_curve(finished, monkeypatch):
+    monkeypatch.setattr("hornbook.evaluation.label_doubts.FEWEST", 4)
+    path = finished / "validation.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for i, line in enumerate(lines):
+        (given,) = line["target"]["labels"] if isinstance(line["target"], dict) else line["target"]
+        said = given if i else next(name for name in WORDS if name != given)
+        other = next(name for name in WORDS if name != said)
+        sure = 0.97 - 0.01 * (i % 3)
+        line["prediction"] = {"label": said, "probabilities": {said: sure, other: 1 - sure}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = learning_curve(open_beside(finished, {}))
+    assert any("1 label(s) look wrong" in note for note in record.notes)
+    (doubt,) = (finished / "doubts.jsonl").read_text().splitlines()
+    assert json.loads(doubt)["example"] == 0
+
+
+def test_the_curve_s_time_is_planned_too(home):
+    plain = [*asking(home), "--steps", 20, "--curve", "--dry-run"]
+    assert "further runs" in hornbook("finetune", *plain).stdout
+    found = json.loads(hornbook("finetune", *plain, "--json").stdout)
+    assert 1 < found["curve_seconds"] / found["plan"]["seconds"] < 1.9
+
+
+def test_several_processes_fit_no_curve(home, monkeypatch):
+    monkeypatch.setattr("hornbook.training.accelerator.place", lambda: (0, 2))
+    with pytest.raises(ConfigError, match="one process") as caught:
+        hornbook("finetune", *asking(home), "--steps", 4, "--curve")
+    assert "--resume RUN --curve" in caught.value.hint
+
+
 # Evaluation of a real run
 
 
@@ -176,6 +265,31 @@ def test_a_modern_encoder_gives_vectors(home, tmp_path):
     (found,) = ready("embed", str(tmp_path / "modern"))([{"text": "wheat prices " * 30}])
     assert len(found["vector"]) == 32
     assert sum(x * x for x in found["vector"]) == pytest.approx(1, abs=1e-4)
+
+
+# hornbook data select
+
+
+def test_texts_to_label_next_are_unsure_and_unlike(run, tmp_path):
+    folder, _ = run
+    unsure = "wheat gold rose today"  # of both kinds: nothing says which
+    sure = [f"{a} {b} rice corn" for a in OTHERS[:4] for b in ("wheat", "oats")]
+    texts = [*sure, unsure, "Wheat, gold rose today!", "", "silver corn the may"]
+    (tmp_path / "new.csv").write_text(
+        "n,body\n" + "".join(f'{i},"{t}"\n' for i, t in enumerate(texts))
+    )
+    words = ["data", "select", folder, tmp_path / "new.csv", "--column", "text=body", "--quiet"]
+    told = hornbook(*words, "-n", 2, "--out", tmp_path / "picked.csv")
+    with (tmp_path / "picked.csv").open(newline="") as file:
+        picked = list(csv.DictReader(file))
+    assert {row["body"] for row in picked} == {unsure, "silver corn the may"}
+    assert list(picked[0]) == ["n", "body", "guess", "margin"]
+    assert all(row["guess"] in WORDS and row["body"] in told.stdout for row in picked)
+    found = json.loads(hornbook(*words, "--json").stdout)
+    assert len(found) == 10  # neither the empty text nor the same words again
+    assert max(x["margin"] for x in found[:2]) < min(x["margin"] for x in found[4:])
+    with pytest.raises(ConfigError, match="is there already"):
+        hornbook(*words, "--out", tmp_path / "picked.csv")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ SURFACE = {
     "run": "--aggregation --answer --beams --column --context --context-file --file --help "
     "--hypothesis --json --label --option --seed --sentences --several --system --temperature "
     "--tokens --top --whole model task texts",
-    "tune": "--column --data --epochs --help --json --method --model --out --quiet --resume "
-    "--search --seed --set --steps --time --trials task",
+    "tune": "--column --data --dry-run --epochs --help --json --method --model --out --quiet "
+    "--resume --search --seed --set --steps --strict --time --trials task",
     "evaluate": "--against --column --data --help --json --on --out --quiet --task run",
     "judge": "--ask --by --criteria --help --human --json --out --show-prompt a b",
     "verify": "--help --json model",
@@ -39,6 +39,7 @@ SURFACE = {
     "--validation --vocab-size sources",
     "data peek": "--context --help --json --rows --seed path",
     "data check": "--column --help --json --model --rows --template file",
+    "data select": "--column --help --json --out --quiet file n run",
     "data show": "--help --json --label --label-separator --text --title name",
     "data audit": "--help --json --label --label-separator --seed --text --title name",
     "train": "--config --context --counting --data --depth --dry-run --epochs --help --json "

@@ -40,9 +40,8 @@ def home(tmp_path_factory):
     (folder / "pairs.csv").write_text("anchor,positive\n" + "".join(pairs))
     tokenizer = train_tokenizer("wordpiece", lambda: [t for t, _ in rows], 150)
     torch.manual_seed(0)
-    bundle.save(
-        folder / "tiny", MaskedLM(Bert(BertConfig(tokenizer.vocab_size, 32, 1, 2, 32, 64))), tokenizer
-    )  # fmt: skip
+    model = MaskedLM(Bert(BertConfig(tokenizer.vocab_size, 32, 1, 2, 32, 64)))
+    bundle.save(folder / "tiny", model, tokenizer)
     return folder
 
 
@@ -140,7 +139,7 @@ def test_a_task_s_own_settings_are_searched_from_their_defaults():
     space = named_space(["beta=0.05..0.5"], own)
     assert inside(own, space) == {"beta": 0.1}
     assert set(own_settings("embed")) >= {"margin", "scale"}
-    with pytest.raises(ConfigError, match="has 2.0 in it: no"):
+    with pytest.raises(ConfigError, match=r"has 2\.0 in it: no"):
 
         def settle(values):
             raise ConfigError("no")
@@ -155,8 +154,10 @@ def test_preferences_are_tuned_by_the_method_of_align(tmp_path, given, method):
 
 
 def test_a_dry_run_says_what_a_trial_takes_and_writes_nothing(home, tmp_path):
-    words = ["tune", "classify", "--model", home / "tiny", "--data", home / "news.csv", "--dry-run",
-             "--steps", 4, "--trials", 5, "--search", "lr=1e-4..1e-3", "--out", tmp_path / "s"]  # fmt: skip
+    words = [
+        "tune", "classify", "--model", home / "tiny", "--data", home / "news.csv", "--dry-run",
+        "--steps", 4, "--trials", 5, "--search", "lr=1e-4..1e-3", "--out", tmp_path / "s",
+    ]  # fmt: skip
     result = CliRunner().invoke(app, [str(w) for w in words])
     assert result.exit_code == 0, result.output
     for said in ("memory ", "a trial ", "the search ", "searched     lr 0.0001 to 0.001 (log)"):

@@ -12,6 +12,7 @@ import typer
 from hornbook.cli.clean import clean_command
 from hornbook.cli.corpora import running_text, show_corpus, stats_command
 from hornbook.cli.dialogues import check_command
+from hornbook.cli.select import select_command
 from hornbook.cli.shards import peek_command, shard_command
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hornbook.data.datasets import Card
 
 app = typer.Typer(
-    help="List, show and audit data sets and corpora; write text as token shards.",
+    help="List, show and audit data sets and corpora; write token shards; pick what to label.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,6 +29,7 @@ app.command("clean")(clean_command)
 app.command("shard")(shard_command)
 app.command("peek")(peek_command)
 app.command("check")(check_command)
+app.command("select")(select_command)
 
 _NAME = Annotated[str, typer.Argument(help="A data set's name, a file or a folder.")]
 _TEXT = Annotated[str | None, typer.Option(help="Column with the text.")]

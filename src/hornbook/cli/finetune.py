@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ from hornbook.errors import ConfigError
 
 if TYPE_CHECKING:
     from hornbook.recipes.adaptation_run import Session
-    from hornbook.records import CurvePoint
+    from hornbook.records import AdaptSummary, CurvePoint
 
 _DATA, _METHOD, _LENGTH, _RUN, _OUTPUT = "Data", "Method", "Length", "The run", "Output"
 TASKS = "classify, pairs, tag, answer, translate, summarize, fill, chat, embed or choose"
@@ -148,24 +149,28 @@ class Wanted:
 def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
     """Open, look over, run and report. given: `AdaptSettings` that were named."""
     from hornbook.cli import adaptation_tables as tables
-    from hornbook.cli.live_adaptation import AdaptationView
-    from hornbook.cli.live_training import showing
-    from hornbook.config import settings_from
-    from hornbook.recipes.adaptation_opening import open_new, reopen
+    from hornbook.config import format_duration, settings_from
+    from hornbook.recipes.adaptation_opening import finished, open_beside, open_new, reopen
     from hornbook.recipes.adaptation_settings import AdaptSettings
     from hornbook.recipes.kinds import PREFERENCES
+    from hornbook.recipes.learning_curve import further_runs
     from hornbook.recipes.preflight import refuse
-    from hornbook.reports.adaptation_card import write_run_card
-    from hornbook.reports.training import write_training_report
     from hornbook.training.accelerator import place
 
     first = place()[0] == 0
+    over = None
+    if wanted.curve and place()[1] > 1:
+        raise ConfigError(
+            f"--curve is fitted by one process, and these are {place()[1]}",
+            hint="Afterwards, by one alone: hornbook finetune --resume RUN --curve",
+        )
     if wanted.resume is not None:
         if wanted.dry_run or wanted.show_masks:
             raise ConfigError(
                 "--dry-run and --show-masks are for a new run", hint="Leave out --resume or these."
             )
-        session = reopen(wanted.resume, given)
+        over = finished(wanted.resume) if wanted.curve else None
+        session = (reopen if over is None else open_beside)(wanted.resume, given)
     else:
         _check_named(given)
         session = open_new(settings_from(AdaptSettings, **given), wanted.out)
@@ -173,32 +178,55 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
     if wanted.show_masks:
         tables.show_masks(session)
         return
+    # Too few examples for a curve are said before the run, not behind it.
+    further = further_runs(len(session.parts.train)) if wanted.curve else 0.0
     if loud and not wanted.as_json:
         tables.show_beginning(session)
     if wanted.resume is None:
         record = session.look_over(measured=place()[1] == 1)
+        beside = record.plan.seconds * further if record.plan and further else None
         if wanted.dry_run and wanted.as_json:
-            print(record.model_dump_json(indent=2))
+            more = {} if beside is None else {"curve_seconds": beside}
+            print(json.dumps(record.model_dump(mode="json") | more, indent=2))
             return
         if loud or wanted.dry_run:
-            tables.show_preflight(record, out=sys.stdout if wanted.dry_run else sys.stderr)
+            out = sys.stdout if wanted.dry_run else sys.stderr
+            tables.show_preflight(record, out=out)
+            if beside is not None:
+                said = f"curve        {format_duration(beside)} more: {further:.1f} further runs"
+                print(f"{said}, on parts of the examples", file=out)
         refuse(session.findings, strict=wanted.strict)
         if wanted.dry_run:
             return
-    with showing(AdaptationView, wanted.quiet or not first) as view:
-        view.expect(session.plan, seconds=session.settings.time, best_name=session.task.best)
-        with _stopped_politely(session):
-            summary = session.carry_out(view, command=shlex.join(["hornbook", *sys.argv[1:]]))
-    if summary is None:  # one of several processes, and not the first
-        return
-    write_training_report(session.folder)
-    write_run_card(session.folder)
-    command = "align" if session.settings.task in PREFERENCES else "finetune"
-    tables.show_run(session.folder, summary, wanted.as_json, command)
-    if summary.status == "interrupted":
+    with _stopped_politely(session):
+        summary = over or _trained(session, wanted)
+        if summary is None:  # one of several processes, and not the first
+            return
+        whole = summary.status != "interrupted"
+        command = "align" if session.settings.task in PREFERENCES else "finetune"
+        if not (wanted.as_json and wanted.curve and whole) and over is None:
+            tables.show_run(session.folder, summary, wanted.as_json, command)
+        if wanted.curve and whole:
+            whole = _curve(session, summary, wanted, command)
+    if not whole:
         raise typer.Exit(130)
-    if wanted.curve:
-        _curve(session, wanted)
+
+
+def _trained(session: Session, wanted: Wanted) -> AdaptSummary | None:
+    """Carry the run out, shown as it goes, and write its page and card."""
+    from hornbook.cli.live_adaptation import AdaptationView
+    from hornbook.cli.live_training import showing
+    from hornbook.reports.adaptation_card import write_run_card
+    from hornbook.reports.training import write_training_report
+    from hornbook.training.accelerator import place
+
+    with showing(AdaptationView, wanted.quiet or place()[0] != 0) as view:
+        view.expect(session.plan, seconds=session.settings.time, best_name=session.task.best)
+        summary = session.carry_out(view, command=shlex.join(["hornbook", *sys.argv[1:]]))
+    if summary is not None:
+        write_training_report(session.folder)
+        write_run_card(session.folder)
+    return summary
 
 
 @contextmanager
@@ -213,8 +241,11 @@ def _stopped_politely(session: Session) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _curve(session: Session, wanted: Wanted) -> None:
-    """The same run on parts of the data, and what more of them would bring."""
+def _curve(session: Session, summary: AdaptSummary, wanted: Wanted, command: str) -> bool:
+    """The same run on parts of the data, and what more of them would bring; whether all is fitted.
+
+    With --json the record stands in the summary's, as one document.
+    """
     from hornbook.cli.learning_tables import point_line, show_curve
     from hornbook.recipes.learning_curve import learning_curve
     from hornbook.reports.training import write_training_report
@@ -223,13 +254,18 @@ def _curve(session: Session, wanted: Wanted) -> None:
         if not wanted.quiet:
             print(point_line(point), file=sys.stderr)
 
-    command = shlex.join(["hornbook", *sys.argv[1:]])
-    record = learning_curve(session, command=command, told=told)
-    if record is None:
-        raise typer.Exit(130)
-    write_training_report(session.folder)
-    if not wanted.as_json:
+    typed = shlex.join(["hornbook", *sys.argv[1:]])
+    record = learning_curve(session, command=typed, told=told)
+    if record is not None:
+        write_training_report(session.folder)
+    if wanted.as_json:
+        curve = None if record is None else record.model_dump(mode="json")
+        print(json.dumps(summary.model_dump(mode="json") | {"learning_curve": curve}, indent=2))
+    elif record is not None:
         show_curve(record, session.folder)
+    else:
+        print(f"go on with: hornbook {command} --resume {session.folder} --curve")
+    return record is not None
 
 
 def _check_named(given: dict[str, Any]) -> None:

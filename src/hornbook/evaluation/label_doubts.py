@@ -7,11 +7,14 @@ temperature first, as fine-tuned models are surer than they are right (Guo et al
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hornbook import files
 from hornbook.data.label_issues import Doubt, doubts_by_probability, doubts_of_several
 
 TEMPERATURES = np.geomspace(0.25, 8, 41)
@@ -55,6 +58,46 @@ def label_doubts(
         Doubt(rows[i], [names[j] for j in np.flatnonzero(suggested[i])], float(own[i]))
         for i in order
     ]
+
+
+def list_doubts(
+    task: Any, examples: Sequence[Any], predictions: Sequence[Any], path: Path
+) -> list[str]:
+    """Write doubtful labels to `path`, a line of JSON each; a sentence on them, none without any.
+
+    Of a task that has no `labels_of` there are none.
+    """
+    labels_of = getattr(task, "labels_of", None)
+    if labels_of is None:
+        return []
+    given = [labels_of(example) for example in examples]
+    doubts = label_doubts(given, predictions)
+    if not doubts:
+        return []
+    lines = [
+        {
+            "example": doubt.row,
+            "id": getattr(examples[doubt.row], "id", ""),
+            "text": _text_of(examples[doubt.row]),
+            "given": list(given[doubt.row]),
+            "suggested": doubt.suggested,
+            "probability": round(doubt.probability, 4),
+        }
+        for doubt in doubts
+    ]
+    files.write_text(path, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
+    first = lines[0]
+    shown = " ".join(str(first["text"]).split())[:80]
+    return [
+        f"{len(doubts):,} label(s) look wrong to the model, in {path.name}; first: {shown!r} is "
+        f"labelled {', '.join(given[doubts[0].row])}, likelier is "
+        f"{', '.join(doubts[0].suggested)}. Look at them before trusting the last decimals."
+    ]
+
+
+def _text_of(example: Any) -> str:
+    document = getattr(example, "document", None)
+    return document.full if document is not None else str(getattr(example, "text", ""))
 
 
 def _tells(prediction: Any) -> bool:

@@ -54,6 +54,35 @@ def reopen(folder: Path, given: dict[str, Any]) -> Session:
     given: settings named beside it. Raises ConfigError when they differ from the run's, StudyError
     when it is finished or no run.
     """
+    settings = _as_begun(folder, given)
+    if (summary := finished(folder)) is not None:
+        raise StudyError(
+            f"{folder} is finished: {summary.n_steps:,} steps",
+            hint=f"Start another one; `hornbook evaluate {folder}` measures this one.",
+        )
+    session = _ready(settings, folder)
+    if (folder / "preflight.json").is_file():
+        before = runs.read_record(folder / "preflight.json", PreflightRecord)
+        session.plan = before.plan
+        session.findings = [Finding(**f.model_dump()) for f in before.findings]
+    return session
+
+
+def open_beside(folder: Path, given: dict[str, Any]) -> Session:
+    """A run's data and task, for what is done beside it when it is finished; nothing was learnt by
+    the session's model. Raises as `reopen` does."""
+    return _ready(_as_begun(folder, given), folder)
+
+
+def finished(folder: Path) -> AdaptSummary | None:
+    """The summary of a run that came to its end; None where it did not."""
+    if not (folder / "summary.json").is_file():
+        return None
+    summary = runs.read_record(folder / "summary.json", AdaptSummary)
+    return summary if summary.status in ("finished", "stopped early") else None
+
+
+def _as_begun(folder: Path, given: dict[str, Any]) -> AdaptSettings:
     settings = read_settings(folder / "config.yaml")
     wanted = settings_from(AdaptSettings, **(settings.model_dump() | given))
     different = [
@@ -66,19 +95,7 @@ def reopen(folder: Path, given: dict[str, Any]) -> Session:
             f"{folder} was begun with other settings: {'; '.join(different)}",
             hint="Leave them out to go on, or start a new run.",
         )
-    if (folder / "summary.json").is_file():
-        summary = runs.read_record(folder / "summary.json", AdaptSummary)
-        if summary.status in ("finished", "stopped early"):
-            raise StudyError(
-                f"{folder} is finished: {summary.n_steps:,} steps",
-                hint=f"Start another one; `hornbook evaluate {folder}` measures this one.",
-            )
-    session = _ready(settings, folder)
-    if (folder / "preflight.json").is_file():
-        before = runs.read_record(folder / "preflight.json", PreflightRecord)
-        session.plan = before.plan
-        session.findings = [Finding(**f.model_dump()) for f in before.findings]
-    return session
+    return settings
 
 
 def _ready(settings: AdaptSettings, folder: Path) -> Session:

@@ -18,7 +18,7 @@ from hornbook import files, runs
 from hornbook.errors import ConfigError
 from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import Assessed, assess, comparison, hash_of, with_intervals
-from hornbook.evaluation.label_doubts import label_doubts
+from hornbook.evaluation.label_doubts import list_doubts
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes.divisions import Division, examples_of, same_place
 from hornbook.recipes.learnt import Learnt, doubts, learnt_by, refuse_changed, refuse_unfair
@@ -93,7 +93,8 @@ def evaluate_run(
     )
     seconds = time.perf_counter() - started
     if part != "train":  # what was learnt by heart is doubted no more
-        notes += _doubted(subject, examples, ours.predictions, stem)
+        path = subject.folder / "evaluations" / f"{stem}-doubts.jsonl"
+        notes += list_doubts(subject.opened.task, examples, ours.predictions, path)
     compared = None
     if other is not None:
         compared = _compared(subject, other, examples, ours, device, progress)
@@ -212,44 +213,6 @@ def _stem(subject: Subject, other: Subject | None, part: Part, data: str, digest
     if other is not None:
         words += ["against", other.name]
     return "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-.") or "data" for word in words)
-
-
-def _doubted(
-    subject: Subject, examples: Sequence[Any], predictions: Sequence[Any], stem: str
-) -> list[str]:
-    """Labels of these examples that look wrong: written beside, and a sentence on them."""
-    labels_of = getattr(subject.opened.task, "labels_of", None)
-    if labels_of is None:
-        return []
-    given = [labels_of(example) for example in examples]
-    doubts = label_doubts(given, predictions)
-    if not doubts:
-        return []
-    lines = [
-        {
-            "example": doubt.row,
-            "id": getattr(examples[doubt.row], "id", ""),
-            "text": _text_of(examples[doubt.row]),
-            "given": list(given[doubt.row]),
-            "suggested": doubt.suggested,
-            "probability": round(doubt.probability, 4),
-        }
-        for doubt in doubts
-    ]
-    path = subject.folder / "evaluations" / f"{stem}-doubts.jsonl"
-    files.write_text(path, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
-    first = lines[0]
-    shown = " ".join(str(first["text"]).split())[:80]
-    return [
-        f"{len(doubts):,} label(s) look wrong to the model, in {path.name}; first: {shown!r} is "
-        f"labelled {', '.join(given[doubts[0].row])}, likelier is "
-        f"{', '.join(doubts[0].suggested)}. Look at them before trusting the last decimals."
-    ]
-
-
-def _text_of(example: Any) -> str:
-    document = getattr(example, "document", None)
-    return document.full if document is not None else str(getattr(example, "text", ""))
 
 
 def _write(

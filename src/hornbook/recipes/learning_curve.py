@@ -20,7 +20,8 @@ from hornbook import runs
 from hornbook.errors import CheckpointError, DataError
 from hornbook.evaluation.evaluate import resampled, with_intervals
 from hornbook.evaluation.extrapolation import read_curve
-from hornbook.recipes.adaptation_opening import open_new
+from hornbook.evaluation.label_doubts import list_doubts
+from hornbook.recipes.adaptation_opening import finished, open_new, reopen
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.records import (
@@ -35,7 +36,7 @@ from hornbook.tasks.task import Metric
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 SMALLEST = 16  # examples; smaller parts say nothing of larger ones
 KEPT = ("config.yaml", "summary.json", "metrics.jsonl", "validation.jsonl")
-RECORD = "learning_curve.json"
+RECORD, DOUBTS = "learning_curve.json", "doubts.jsonl"
 
 
 class _Watching:
@@ -70,8 +71,9 @@ def learning_curve(
 ) -> LearningCurveRecord | None:
     """Fit the smaller parts beside a finished run, and read the curve; None when told to stop.
 
-    told: each point as it comes. Writes learning_curve.json into the run's folder; a part whose
-    fit is there already is not fitted again. Raises DataError where there are too few examples.
+    told: each point as it comes. Writes learning_curve.json into the run's folder, and beside it
+    doubts.jsonl, validation labels that look wrong. A part whose fit is there already is not fitted
+    again; one that was interrupted goes on. Raises DataError where there are too few examples.
     """
     examples, folder = session.parts.train, session.folder
     sizes = sizes_of(len(examples))
@@ -84,11 +86,13 @@ def learning_curve(
             return None
         fits.append(fit)
         told(_point(fit))
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    whole = Fitted(len(examples), _metrics(session, folder), summary["n_steps"], summary["seconds"])
+    summary = runs.read_record(folder / "summary.json", AdaptSummary)
+    whole = Fitted(len(examples), _metrics(session, folder), summary.n_steps, summary.seconds)
     fits.append(whole)
     told(_point(whole))
-    record = curve_of(fits)
+    validation, path = session.parts.validation, folder / DOUBTS
+    doubts = list_doubts(session.task, validation, predictions_in(folder), path)
+    record = curve_of(fits, doubts)
     runs.write_record(folder / RECORD, record)
     return record
 
@@ -105,11 +109,17 @@ def sizes_of(n_examples: int) -> list[int]:
     return sizes
 
 
-def curve_of(fits: Sequence[Fitted]) -> LearningCurveRecord:
-    """Fits by size as a curve of their first metric."""
+def further_runs(n_examples: int) -> float:
+    """What the smaller fits take together, in runs on all examples; raises as `sizes_of` does."""
+    return sum(math.sqrt(n / n_examples) for n in sizes_of(n_examples))
+
+
+def curve_of(fits: Sequence[Fitted], notes: Sequence[str] = ()) -> LearningCurveRecord:
+    """Fits by size as a curve of their first metric. notes: what else is to be known of it."""
     notes = [
         "Intervals are of the choice of validation examples; another draw of the training part or "
-        "another seed would move the small points too."
+        "another seed would move the small points too.",
+        *notes,
     ]
     samples = [resampled(fit.metrics[:1])[0] for fit in fits]
     return read_curve([_point(fit) for fit in fits], samples, notes=notes)
@@ -130,17 +140,25 @@ def smaller(settings: AdaptSettings, share: float) -> AdaptSettings:
 
 def _fit(session: Session, examples: list[Any], folder: Path, command: str) -> Fitted | None:
     place = folder / "curve" / str(len(examples))
-    if not (place / "validation.jsonl").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        share = len(examples) / len(session.parts.train)
-        fit = open_new(smaller(session.settings, share), place)
-        fit.parts = replace(session.parts, train=examples, test=None)
-        fit.carry_out(_Watching(session, fit), command=command)
+    summary = finished(place)
+    if summary is None:
         if session.stopping:
             return None
-        only(place, KEPT)
-    summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-    return Fitted(len(examples), _metrics(session, place), summary["n_steps"], summary["seconds"])
+        fit = _opened(session, place, len(examples) / len(session.parts.train))
+        fit.parts = replace(session.parts, train=examples, test=None)
+        summary = fit.carry_out(_Watching(session, fit), command=command)
+        if summary is None or summary.status == "interrupted":
+            return None
+    only(place, KEPT)
+    return Fitted(len(examples), _metrics(session, place), summary.n_steps, summary.seconds)
+
+
+def _opened(session: Session, place: Path, share: float) -> Session:
+    """A fit at its start, or where it was interrupted."""
+    if (place / "config.yaml").is_file():
+        return reopen(place, {})
+    shutil.rmtree(place, ignore_errors=True)
+    return open_new(smaller(session.settings, share), place)
 
 
 def predictions_in(folder: Path) -> list[Any]:

@@ -1,0 +1,109 @@
+"""`hornbook data select`: which of many unlabelled texts to label next."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hornbook.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornbook.recipes.selecting import Pick
+
+_SHOWN = 20  # picks that are printed; all of them are in the file
+GUESS, MARGIN = "guess", "margin"  # columns that are added
+
+
+def select_command(
+    run: Annotated[str, typer.Argument(help="A run of finetune classify: its folder or name.")],
+    file: Annotated[Path, typer.Argument(help="Texts without labels: a table, or a text a line.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 50,
+    out: Annotated[
+        Path | None, typer.Option(help="Write their rows here, as csv, ready to be labelled.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="What is read as what: text=COLUMN.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Pick the texts that are most worth a label: those a fine-tuned classifier is least sure of,
+    and that are unlike one another.
+
+    The most telling stands first. Label them, add them to the training data, and fine-tune again.
+    """
+    from hornbook.cli.evaluate import _progress
+    from hornbook.cli.finetune import named
+    from hornbook.cli.run_input import Given, rows_of
+    from hornbook.files import write_text
+    from hornbook.recipes.selecting import pick_texts
+
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} is there already", hint="Choose another --out.")
+    given = Given(file=file, columns=dict(map(named, column or [])))
+    texts = [str(row["text"]) for row in rows_of("classify", ("text",), given)]
+    picks = pick_texts(run, texts, n, progress=None if quiet else _progress)
+    rows = [dict(row) for row in _whole_rows(file, texts)] if out else []
+    if out is not None:
+        write_text(out, table_of([rows[pick.row] for pick in picks], picks))
+    if as_json:
+        print(json.dumps([_plain(pick, texts) for pick in picks], indent=2, ensure_ascii=False))
+        return
+    show(picks, texts, n)
+    if out is not None:
+        print(f"their rows, with what the model guessed: {out}")
+
+
+def _whole_rows(file: Path, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """All columns of a table; of a file of lines the texts alone."""
+    from hornbook.data.rows import read_rows
+
+    if file.suffix.lower() in ("", ".txt", ".md", ".text"):
+        return [{"text": text} for text in texts]
+    return read_rows(file).rows
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], picks: Sequence[Pick]) -> str:
+    """The rows as csv, with two columns more: the guess, and how sure the model is of it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    names |= dict.fromkeys((GUESS, MARGIN))
+    written = io.StringIO()
+    writer = csv.DictWriter(written, list(names), lineterminator="\n")
+    writer.writeheader()
+    for row, pick in zip(rows, picks, strict=True):
+        said = {GUESS: "; ".join(pick.guess), MARGIN: f"{pick.margin:.3f}"}
+        writer.writerow(dict(row) | said)
+    return written.getvalue()
+
+
+def show(picks: Sequence[Pick], texts: Sequence[str], asked: int) -> None:
+    """A line a pick, the most telling first."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("row", justify="right")
+    table.add_column("margin", justify="right")
+    table.add_column("guess", no_wrap=True)
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    for pick in picks[:_SHOWN]:
+        text = " ".join(texts[pick.row].split())[:160]
+        guess = ", ".join(pick.guess) or "none"
+        table.add_row(str(pick.row + 1), f"{pick.margin:.3f}", Text(guess), Text(text))
+    Console(highlight=False).print(table)
+    if len(picks) > _SHOWN:
+        print(f"and {len(picks) - _SHOWN:,} more")
+    if len(picks) < asked:
+        print(f"There are no more than {len(picks):,} different texts.")
+
+
+def _plain(pick: Pick, texts: Sequence[str]) -> dict[str, Any]:
+    margin = round(pick.margin, 4)
+    return {"row": pick.row + 1, "guess": pick.guess, "margin": margin, "text": texts[pick.row]}
