@@ -85,19 +85,17 @@ def table_of(rows: Sequence[Mapping[str, Any]], picks: Sequence[Pick]) -> str:
 def show(picks: Sequence[Pick], texts: Sequence[str], asked: int) -> None:
     """A line a pick, the most telling first."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("row", justify="right")
-    table.add_column("margin", justify="right")
-    table.add_column("guess", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
-    for pick in picks[:_SHOWN]:
-        text = " ".join(texts[pick.row].split())[:160]
-        guess = ", ".join(pick.guess) or "none"
-        table.add_row(str(pick.row + 1), f"{pick.margin:.3f}", Text(guess), Text(text))
-    Console(highlight=False).print(table)
+    shown = picks[:_SHOWN]
+    guesses = [", ".join(pick.guess)[:24] or "none" for pick in shown]
+    wide = max(5, *map(len, guesses))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(f"{'row':>7}  margin  {'guess':<{wide}}  text", style="bold"))
+    for pick, guess in zip(shown, guesses, strict=True):
+        told = f"{pick.row + 1:>7,}  {pick.margin:6.3f}  {guess:<{wide}}  "
+        text = " ".join(texts[pick.row].split())
+        console.print(Text(told + text[: max(20, console.width - len(told))]))
     if len(picks) > _SHOWN:
         print(f"and {len(picks) - _SHOWN:,} more")
     if len(picks) < asked:

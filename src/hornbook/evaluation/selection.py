@@ -17,11 +17,12 @@ import numpy as np
 def select(errors: np.ndarray, features: np.ndarray, n: int) -> list[int]:
     """The rows of n texts, in the order in which they are best labelled; all where N is less.
 
-    errors: (N, L) probabilities less what was guessed. features: (N, E), what the last layer reads;
-    only their direction counts, so that long texts are no better than short ones.
+    errors: (N, L) probabilities less what was guessed. features: (N, E), what the last layer reads.
+    What all texts have in common is taken off, as it would leave nothing else to be seen (Mu and
+    Viswanath 2018); then only the direction counts.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    directions = features / np.maximum(lengths, 1e-12)
+    apart = features - features.mean(0)
+    directions = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-12)
     squares = (errors**2).sum(1)
     far = squares.copy()  # squared distance from 0, then from the nearest that is taken
     taken: list[int] = []
