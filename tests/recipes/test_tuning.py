@@ -139,6 +139,8 @@ def test_a_task_s_own_settings_are_searched_from_their_defaults():
     space = named_space(["beta=0.05..0.5"], own)
     assert inside(own, space) == {"beta": 0.1}
     assert set(own_settings("embed")) >= {"margin", "scale"}
+    with pytest.raises(ConfigError, match="no setting to search"):
+        named_space(["seed=1,2"], own_settings("fill"))  # the recipe's, and no answer to search
     with pytest.raises(ConfigError, match=r"has 2\.0 in it: no"):
 
         def settle(values):

@@ -63,8 +63,12 @@ def named_space(wanted: Sequence[str], own: Iterable[str] = ()) -> list[Searched
 
 
 def own_settings(task: str) -> dict[str, Any]:
-    """A task's own settings that can be searched, with their defaults: beta, margin, share."""
-    return own_defaults(KINDS.load(task))
+    """A task's own settings that can be searched, with their defaults: beta, margin, share.
+
+    Where the recipe has a setting of the same name, that is meant, as with --set.
+    """
+    found = own_defaults(KINDS.load(task))
+    return {name: value for name, value in found.items() if name not in AdaptSettings.model_fields}
 
 
 def check_ends(
