@@ -59,6 +59,7 @@ ASKED = "search.json"
 DEFAULTS, GOES_ON, BEFORE = "defaults", "goes on", "seconds before"
 INTERRUPTED = "interrupted"
 UNPRUNED = 4  # trials that run to their end before any is cut
+HOPELESS = 5  # trials that all failed, and nothing else: more would too
 N_TRIALS = 12
 
 
@@ -172,6 +173,8 @@ class Search:
     def _spent(self, budget: Budget, record: TuningRecord) -> bool:
         done = [t for t in record.trials if t.message != INTERRUPTED]
         if budget.n_trials is not None and len(done) >= budget.n_trials:
+            return True
+        if len(done) >= HOPELESS and all(t.state == "failed" for t in done):
             return True
         if budget.seconds is None:
             return False
