@@ -16,7 +16,11 @@ from transformers import (
     LlamaForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
+    NanoChatConfig,
+    NanoChatModel,
 )
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.nanochat.modeling_nanochat import NanoChatPreTrainedModel
 
 from hornbook.errors import CheckpointError, ConfigError
 from hornbook.interop.huggingface import load_model, pooler_in, save_model
@@ -24,6 +28,7 @@ from hornbook.models.bigram import Bigram, BigramConfig
 from hornbook.models.heads import HeadConfig, SequenceClassifier, bare_trunk
 from hornbook.models.llama import Llama
 from hornbook.models.llama import LlamaConfig as OurLlamaConfig
+from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
 from hornbook.nn.layout import Padded, Ragged
 from hornbook.tasks.classification import Batch
 
@@ -31,6 +36,12 @@ TEXTS = [[2, 11, 7, 9, 3], [2, 30, 3], [2, 40, 41, 5, 6, 3]]
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL |= {"intermediate_size": 48, "max_position_embeddings": 32}
 NAMES = {0: "earn", 1: "acq", 2: "ship"}
+
+
+class NanoChatForSequenceClassification(GenericForSequenceClassification, NanoChatPreTrainedModel):
+    """As transformers makes its other decoders' classifiers; of this family it has none."""
+
+
 THEIRS = {
     "bert": (BertForSequenceClassification, BertConfig(**SMALL, pad_token_id=0)),
     "modernbert": (
@@ -51,6 +62,10 @@ THEIRS = {
             vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=32, pad_token_id=0,
             bos_token_id=None, eos_token_id=None,
         ),
+    ),
+    "nanochat": (
+        NanoChatForSequenceClassification,
+        NanoChatConfig(**SMALL, num_key_value_heads=2, pad_token_id=0),
     ),
 }  # fmt: skip
 
@@ -173,6 +188,26 @@ def test_a_decoder_loses_its_matrix_of_next_tokens_under_a_head(tmp_path):
     reopened = load_model(tmp_path).eval()
     with torch.inference_mode():
         torch.testing.assert_close(reopened(batch(TEXTS)), model(batch(TEXTS)))
+
+
+def test_a_run_of_ours_takes_a_head_and_is_the_same_when_opened(tmp_path):
+    """`hornbook train gpt` makes a modern GPT, whose matrix of next tokens goes."""
+    torch.manual_seed(0)
+    trunk = bare_trunk(ModernGPT(ModernGPTConfig(64, 32, 2, 4, 32, 48, n_kv_heads=2)))
+    assert bare_trunk(trunk) is trunk
+    model = SequenceClassifier(trunk, HeadConfig(trunk.config, ("no", "yes"))).eval()
+    assert "trunk.head.weight" not in model.state_dict()
+    save_model(tmp_path, model)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["NanoChatForSequenceClassification"]
+    reopened = load_model(tmp_path).eval()
+    assert reopened.config == model.config
+    with torch.inference_mode():
+        assert torch.equal(reopened(batch(TEXTS)), model(batch(TEXTS)))
+        theirs = NanoChatModel.from_pretrained(tmp_path).eval()  # what they have of it
+        hidden = theirs(torch.tensor(TEXTS[:1])).last_hidden_state[0]
+        one = batch(TEXTS[:1])
+        torch.testing.assert_close(reopened.trunk(one.inputs, one.layout), hidden)
 
 
 def test_a_trunk_without_such_a_head_is_refused():

@@ -28,6 +28,7 @@ from hornbook.data.choices import Question as Choice
 from hornbook.data.conversations import Dialogue
 from hornbook.data.examples import Document, Example
 from hornbook.data.labelled import TextPair
+from hornbook.data.passages import Passage
 from hornbook.data.preferences import Judged, Preference
 from hornbook.data.questions import Answer as Place
 from hornbook.data.questions import Question
@@ -117,6 +118,11 @@ def hidden() -> Parts:
     return Parts("x", documents, documents[:3])
 
 
+def continued() -> Parts:
+    texts = [Passage(text(i, 8 + i % 9), ends=i % 2 == 0) for i in range(N_EXAMPLES)]
+    return Parts("x", texts, texts[:3])
+
+
 def talked() -> ChatParts:
     dialogues = []
     for i in range(N_EXAMPLES):
@@ -160,6 +166,7 @@ CASES: dict[str, tuple[str, Callable[[], Bundle], Callable[[], Any]]] = {
     "tag": ("last-1", encoder, tagged),
     "answer": ("head", encoder, asked),
     "fill": ("full", encoder, hidden),
+    "continue": ("lora", decoder, continued),
     "translate": ("full", pair_model, written),
     "summarize": ("lora", decoder, written),
     "chat": ("qlora", decoder, talked),

@@ -12,7 +12,12 @@ from rich.text import Text
 
 from hornbook.cli.plan_tables import bytes_in_words
 from hornbook.config import format_duration
-from hornbook.records import AdaptPlanRecord, AdaptSummary, PreflightRecord
+from hornbook.records import (
+    AdaptPlanRecord,
+    AdaptSummary,
+    ForgettingRecord,
+    PreflightRecord,
+)
 
 if TYPE_CHECKING:
     from hornbook.recipes.adaptation_run import Session
@@ -142,7 +147,11 @@ def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -
         interval = "" if metric.low is None else f"{_four(metric.low)} to {_four(metric.high)}"
         values = _four(before.get(metric.name)), _four(metric.value)
         table.add_row(Text(metric.name), *values, interval, style=style)
+    if summary.forgetting:
+        _add_old(table, summary.forgetting)
     Console().print(table)
+    if summary.forgetting:
+        print(summary.forgetting.says)
     if summary.reading is not None and summary.reading.pattern != "healthy":
         print(f"{summary.reading.pattern}: {summary.reading.says}")
         for advice in summary.reading.advice:
@@ -161,6 +170,17 @@ def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -
         print(f"go on with: hornbook {command} --resume {folder}")
     elif summary.n_test:
         print(f"measure it once, at the end: hornbook evaluate {folder} --on test")
+
+
+def _add_old(table: Table, old: ForgettingRecord) -> None:
+    """Rows of what may have been forgotten, and below each its change: paired."""
+    table.add_row(Text(f"on {old.n_examples:,} old texts", "bold"))
+    for metric, found in zip(old.metrics, old.differences, strict=True):
+        interval = "" if metric.low is None else f"{_four(metric.low)} to {_four(metric.high)}"
+        table.add_row(Text(metric.name), _four(found.theirs), _four(metric.value), interval)
+        change = "–" if found.difference is None else f"{found.difference:+.4f}"
+        interval = "" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}"
+        table.add_row("  change", "", change, interval)
 
 
 def _counted(record: PreflightRecord) -> str:

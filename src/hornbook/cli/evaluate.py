@@ -34,7 +34,7 @@ def command(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Judge a model as it came, at choose, chat, fill, embed, translate."),
+        typer.Option(help="Judge a model as it came, at choose, chat, continue, embed, fill, ..."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, with --task.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,

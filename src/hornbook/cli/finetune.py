@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hornbook.records import AdaptSummary, CurvePoint
 
 _DATA, _METHOD, _LENGTH, _RUN, _OUTPUT = "Data", "Method", "Length", "The run", "Output"
-TASKS = "classify, pairs, tag, answer, translate, summarize, fill, chat, embed or choose"
+TASKS = "classify, pairs, tag, answer, translate, summarize, fill, continue, chat, embed, choose"
 
 
 def command(

@@ -23,6 +23,7 @@ from hornbook.models.bert import Bert, Pooler
 from hornbook.models.gpt import GPT
 from hornbook.models.llama import Llama
 from hornbook.models.modern_bert import ModernBert
+from hornbook.models.modern_gpt import ModernGPT
 from hornbook.nn.init import normal_
 from hornbook.nn.layout import Layout
 
@@ -122,6 +123,7 @@ _OF_TEXTS: dict[type, Callable[[HeadConfig], nn.Module]] = {
     ModernBert: ModernBertHead,
     GPT: DecoderHead,
     Llama: DecoderHead,
+    ModernGPT: DecoderHead,
 }
 
 
@@ -220,11 +222,20 @@ def head_for(
 def bare_trunk(model: Any) -> nn.Module:
     """The part of an opened model that a head stands on; its own head is left off.
 
-    A Llama with a matrix of its own for next tokens loses it: transformers keeps none beside
+    A decoder with a matrix of its own for next tokens loses it: transformers keeps none beside
     another head.
     """
     trunk = getattr(model, "trunk", model)
     if isinstance(trunk, Llama) and trunk.head is not None:
         trunk.head = None
         trunk.config = replace(trunk.config, tied_head=True)
+    if isinstance(trunk, ModernGPT):
+        return headless(trunk)
+    return trunk
+
+
+def headless(trunk: ModernGPT) -> ModernGPT:
+    """A modern GPT without its matrix for next tokens: hidden states are all it gives."""
+    if hasattr(trunk, "head"):
+        del trunk.head
     return trunk

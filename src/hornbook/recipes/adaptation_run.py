@@ -39,6 +39,7 @@ from hornbook.interop import peft
 from hornbook.interop.licences import licence_of
 from hornbook.recipes.adaptation import Adaptation, AdaptProgress, chosen_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings
+from hornbook.recipes.forgetting import before, forgotten
 from hornbook.recipes.preflight import findings_of, in_order
 from hornbook.recipes.rehearsal import Rehearsal, rehearse
 from hornbook.records import (
@@ -47,6 +48,7 @@ from hornbook.records import (
     CorpusRecord,
     EvaluationRecord,
     FindingRecord,
+    ForgettingRecord,
     MetricRecord,
     Metrics,
     PreflightRecord,
@@ -85,6 +87,7 @@ class Session:
     stopping: bool = field(default=False, init=False)
     findings: list[Finding] = field(default_factory=list, init=False)
     plan: AdaptPlanRecord | None = field(default=None, init=False)
+    forgetting: ForgettingRecord | None = field(default=None, init=False)
 
     @cached_property
     def train_items(self) -> list[Any]:
@@ -158,6 +161,8 @@ class Session:
             started, failure = runs.now(), None
             written = All([Lines(self.folder / "metrics.jsonl"), listener])
             emissions = self.folder / "emissions.csv"
+            device = chosen_precision(self.settings).device
+            begun = before(self.model, self.task, device=device)  # also where it is resumed
             adaptation = self._adaptation()
             with metered("hornbook finetune", emissions) as energy:
                 try:
@@ -171,6 +176,7 @@ class Session:
             if progress.status in ("finished", "stopped early"):
                 self._settle()
                 found_at_end = self._assess(written, progress)
+                self.forgetting = forgotten(begun, self.model, self.task, device=device)
             self._keep()
             summary = self._summary(progress, started, command, energy, found_at_end, failure)
             runs.write_record(self.folder / "summary.json", summary)
@@ -341,6 +347,7 @@ class Session:
             best=self.task.best,
             metrics=metrics,
             metrics_before=_before(looks),
+            forgetting=self.forgetting,
             findings=list(map(_recorded, self.findings)),
             adapt_plan=self.plan,
         )

@@ -364,6 +364,7 @@ ALIASES = {
     "zero-shot-classification": "zero-shot",
     "zeroshot": "zero-shot",
     "text-generation": "generate",
+    "continue": "generate",
     "feature-extraction": "embed",
     "sentence-similarity": "similarity",
     "entailment": "pairs",

@@ -20,7 +20,8 @@ from hornbook.recipes.adapted import read_card
 Row = Mapping[str, Any]
 Say = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]
 N_PAIRS = 20  # of texts that are alike, where nobody says
-CONTINUING = {"chat", "choose", "dpo", "ipo", "orpo", "kto"}  # what leaves a decoder a decoder
+# What leaves a decoder a decoder.
+CONTINUING = {"continue", "chat", "choose", "dpo", "ipo", "orpo", "kto"}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hornbook.recipes.adapted import Opened, open_task
 from hornbook.recipes.kinds import KINDS
 
 # Tasks that a model can be judged at as it came: nothing new stands on it.
-WITHOUT_HEAD = ("choose", "chat", "fill", "embed", "translate", "summarize")
+WITHOUT_HEAD = ("choose", "chat", "continue", "fill", "embed", "translate", "summarize")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hornbook.records.adaptation import (
     AdaptPlanRecord,
     AdaptSummary,
     FindingRecord,
+    ForgettingRecord,
     PreflightRecord,
 )
 from hornbook.records.assessment import (
@@ -89,6 +90,7 @@ __all__ = [
     "FindingRecord",
     "Finite",
     "Forecast",
+    "ForgettingRecord",
     "HardText",
     "JudgingRecord",
     "LabelCount",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hornbook.records.assessment import MetricRecord
+from hornbook.records.assessment import DifferenceRecord, MetricRecord
 from hornbook.records.base import Record
 from hornbook.records.training import MemoryRecord, RunSummary
 
@@ -50,6 +50,19 @@ class PreflightRecord(Record):
     plan: AdaptPlanRecord | None = None
 
 
+class ForgettingRecord(Record):
+    """Other examples, measured before the first step and with the weights kept.
+
+    metrics: afterwards. differences: after - before of each, paired. says: a sentence on the first.
+    """
+
+    data: str
+    n_examples: int
+    metrics: list[MetricRecord]
+    differences: list[DifferenceRecord]
+    says: str
+
+
 class AdaptSummary(RunSummary):
     """summary.json of a fine-tuning run. metrics: of the weights kept, on all of validation."""
 
@@ -65,5 +78,6 @@ class AdaptSummary(RunSummary):
     best: str  # the metric that chose among evaluations
     metrics: list[MetricRecord] = Field(default_factory=list)
     metrics_before: dict[str, float] = Field(default_factory=dict)  # before the first step
+    forgetting: ForgettingRecord | None = None
     findings: list[FindingRecord] = Field(default_factory=list)
     adapt_plan: AdaptPlanRecord | None = None

@@ -35,8 +35,9 @@ _USE = {
     "choose": "hornbook run choose RUN 'a text' --option 'what may follow' --option 'another'",
     "fill": "hornbook run fill RUN 'a text with a ___ in it'",
     "embed": "hornbook run similarity RUN 'a text' 'another'",
-    "reward": "hornbook run reward RUN --prompt 'a question' 'an answer' 'another'",
+    "reward": "hornbook run reward RUN 'a question' 'an answer' 'another'",
     **dict.fromkeys(("chat", "dpo", "ipo", "orpo", "kto"), _CHAT),
+    "continue": "hornbook run generate RUN 'a text'",
 }
 
 

@@ -11,6 +11,7 @@ TASKS = Registry(
         "classify": "hornbook.tasks.classify:Classify",
         "pairs": "hornbook.tasks.classify_pairs:ClassifyPairs",
         "fill": "hornbook.tasks.fill:Fill",
+        "continue": "hornbook.tasks.continuing:Continue",
         "tag": "hornbook.tasks.tag:Tag",
         "answer": "hornbook.tasks.answer:Answer",
         "translate": "hornbook.tasks.write:Translate",

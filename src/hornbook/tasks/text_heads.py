@@ -16,6 +16,7 @@ from hornbook.models.heads import (
     bare_trunk,
 )
 from hornbook.models.llama import Llama
+from hornbook.models.modern_gpt import ModernGPT
 from hornbook.tasks.next_sentence import BertPretraining
 
 _PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "<|im_end|>", "</s>")
@@ -45,7 +46,7 @@ def text_classifier(
 
 def reads_last(model: Any) -> bool:
     """Whether a head on this model reads the last token: of decoders only that has read all."""
-    return isinstance(getattr(model, "trunk", model), GPT | Llama)
+    return isinstance(getattr(model, "trunk", model), GPT | Llama | ModernGPT)
 
 
 def pad_token(tokenizer: Any) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hornbook.errors import CheckpointError
-from hornbook.interop.names import Family, Row, bert, gpt2, llama, modernbert, under
+from hornbook.interop.names import Family, Row, bert, gpt2, llama, modernbert, nanochat, under
 from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
 from hornbook.models.heads import (
@@ -23,9 +23,11 @@ from hornbook.models.heads import (
     SequenceClassifier,
     SpanFinder,
     TokenClassifier,
+    headless,
 )
 from hornbook.models.llama import Llama
 from hornbook.models.modern_bert import ModernBert
+from hornbook.models.modern_gpt import ModernGPT
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ GPT2 = Stand(
     gpt2.config_to_ours,
     gpt2.config_to_theirs,
     gpt2.tidy,
+)
+NANOCHAT = Stand(
+    "nanochat",
+    "",  # its own table has the prefix "model."
+    lambda config: headless(ModernGPT(config)),
+    lambda config: [row for row in nanochat.table(config) if row.ours != "head.weight"],
+    nanochat.config_to_ours,
+    nanochat.config_to_theirs,
+    lambda weights: {name: t for name, t in weights.items() if name != "lm_head.weight"},
 )
 
 
@@ -205,6 +216,8 @@ BERT_TEXTS = _of_texts(BERT, "BertForSequenceClassification", _BERT_HEAD)
 MODERN_BERT_TEXTS = _of_texts(MODERN_BERT, "ModernBertForSequenceClassification", _MODERN_HEAD)
 LLAMA_TEXTS = _of_texts(LLAMA, "LlamaForSequenceClassification", _DECODER_HEAD)
 GPT2_TEXTS = _of_texts(GPT2, "GPT2ForSequenceClassification", _DECODER_HEAD)
+# transformers 5 has no such class; these are the names that its generic classifier gives one.
+NANOCHAT_TEXTS = _of_texts(NANOCHAT, "NanoChatForSequenceClassification", _DECODER_HEAD)
 
 
 def _of_tokens(stand: Stand, architecture: str, head: Mapping[str, str]) -> Family:
@@ -238,6 +251,7 @@ BERT_SPAN = _of_spans(_BERT, "BertForQuestionAnswering", _BERT_SPAN)
 MODERN_BERT_SPAN = _of_spans(MODERN_BERT, "ModernBertForQuestionAnswering", _MODERN_HEAD)
 
 FAMILIES: tuple[Family, ...] = (BERT_TEXTS, MODERN_BERT_TEXTS, LLAMA_TEXTS, GPT2_TEXTS)
+FAMILIES += (NANOCHAT_TEXTS,)
 FAMILIES += (BERT_TOKENS, MODERN_BERT_TOKENS, BERT_SPAN, MODERN_BERT_SPAN)
 # A model's class and its trunk's -> its family.
 KINDS: dict[tuple[type, type | None], Family] = {
@@ -245,6 +259,7 @@ KINDS: dict[tuple[type, type | None], Family] = {
     (SequenceClassifier, ModernBert): MODERN_BERT_TEXTS,
     (SequenceClassifier, Llama): LLAMA_TEXTS,
     (SequenceClassifier, GPT): GPT2_TEXTS,
+    (SequenceClassifier, ModernGPT): NANOCHAT_TEXTS,
     (TokenClassifier, Bert): BERT_TOKENS,
     (TokenClassifier, ModernBert): MODERN_BERT_TOKENS,
     (SpanFinder, Bert): BERT_SPAN,
