@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_every_token_but_the_first_is_guessed_once(task):
         assert max(len(i.tokens) for i in windows) <= 8
         guessed = np.concatenate([i.tokens[i.learnt] for i in windows])
         assert guessed.tolist() == whole[1:]
-        for before, after in zip(windows, windows[1:]):
+        for before, after in pairwise(windows):
             assert before.tokens[-1] == after.tokens[0] and not after.learnt[0]
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from hornbook.evaluation.evaluate import Assessed, assess, compared, with_intervals
-from hornbook.evaluation.evaluate import SURE as _SURE
+from hornbook.evaluation.evaluate import SURE, Assessed, assess, compared, with_intervals
 from hornbook.records import DifferenceRecord, ForgettingRecord
 
 
@@ -56,7 +55,7 @@ def _said(found: DifferenceRecord, name: str) -> str:
     """A sentence on the first metric."""
     if found.p_value is None or found.difference is None:
         return f"{found.name} on {name} has no number."
-    if found.p_value >= _SURE:
+    if found.p_value >= SURE:
         return (
             f"On {name} no change of {found.name} can be told from chance (p = "
             f"{found.p_value:.3f})."

@@ -1,7 +1,7 @@
 """Continued pretraining: a decoder goes on guessing next tokens, of texts of one's own, so that it
 knows their words and ways (Gururangan et al. 2020, "Don't Stop Pretraining").
 
-    document   [ b 7 3 9 4 8 e ]     b: the token that the tokenizer begins texts with, e: the end of
+    document   [ b 7 3 9 4 8 e ]     b: what the tokenizer begins texts with, e: the end of a
     windows    [ b 7 3 9 ]           text, where there are such; neither is text itself
                      [ 9 4 8 e ]     each begins with the last token of the one before: to be read,
     targets        7 3 9   4 8 e     not guessed, so that each token is guessed once

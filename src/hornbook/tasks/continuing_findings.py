@@ -1,4 +1,4 @@
-"""What of running texts and a tokenizer would spoil continued pretraining, or hide what it costs."""
+"""What of texts and a tokenizer would spoil continued pretraining, or hide what it costs."""
 
 from __future__ import annotations
 
