@@ -115,6 +115,10 @@ def test_the_figures_are_those_of_an_evaluation(home, run):
         found = task.metrics(kept, task.predict(model.eval(), task.items(kept)))
         for metric, told in zip(found, summary.forgetting.differences, strict=True):
             assert getattr(told, side) == pytest.approx(metric.value, rel=1e-4)
+    base = bundle.open_model(str(home / "ours")).model.eval()
+    held_out = task.open_data(str(home / "new"), {}, seed=0).validation
+    found = task.metrics(held_out, task.predict(base, task.items(held_out)))
+    assert summary.metrics_before == pytest.approx({m.name: m.value for m in found}, rel=1e-4)
     told = hornbook("evaluate", home / "ours", "--task", "continue", "--data", home / "new",
                     "--out", home / "as-it-came", "--on", "validation")  # fmt: skip
     assert "bits_per_byte" in told.stdout
@@ -199,7 +203,7 @@ def test_rewards_preferences_and_conversations_with_a_run_of_ours(home):
     assert isinstance(open_task(home / "reward").model, SequenceClassifier)
     adapt(home, "align", "dpo", "pairs.jsonl", home / "dpo", "--steps", 4, "--method", "lora")
     assert isinstance(open_task(home / "dpo").model, ModernGPT)
-    adapt(home, "finetune", "chat", "talks.jsonl", home / "chat", "--steps", 4,
-          "--set", "template=chatml", "--set", "n_answers=2", "--set", "answer_tokens=4")  # fmt: skip
+    own = ("--set", "template=chatml", "--set", "n_answers=2", "--set", "answer_tokens=4")
+    adapt(home, "finetune", "chat", "talks.jsonl", home / "chat", "--steps", 4, *own)
     opened = open_task(home / "chat")
     assert isinstance(opened.model, ModernGPT) and opened.bundle.template is not None

@@ -160,3 +160,5 @@ def test_advice_follows_the_size_of_the_data():
     few, many = advice(settings(), 100), advice(settings(lr=1e-5, method="lora"), 10_000)
     assert any("--method head" in words for words in few)
     assert any("low for lora" in words for words in many)
+    texts = settings().model_copy(update={"task": "continue"})
+    assert not any("examples" in words for words in advice(texts, 100))

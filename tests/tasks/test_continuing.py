@@ -86,7 +86,8 @@ def test_scores_are_those_of_a_loop_over_texts(task, bundle):
         first = task.tokenizer.spelled(tokens[0])
         assert said["n_bytes"] == len(passage.text) - len(first)
         nats, n, n_bytes = nats + own, n + len(tokens) - 1, n_bytes + said["n_bytes"]
-    perplexity, bits = task.metrics(PASSAGES, found)
+    perplexity, bits, mean = task.metrics(PASSAGES, found)
+    assert mean.value == pytest.approx(nats / n, rel=1e-5)
     assert perplexity.value == pytest.approx(math.exp(nats / n), rel=1e-5)
     assert bits.value == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
     assert not perplexity.higher_is_better and not bits.higher_is_better

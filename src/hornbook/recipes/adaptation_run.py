@@ -39,7 +39,7 @@ from hornbook.interop import peft
 from hornbook.interop.licences import licence_of
 from hornbook.recipes.adaptation import Adaptation, AdaptProgress, chosen_precision
 from hornbook.recipes.adaptation_settings import AdaptSettings
-from hornbook.recipes.forgetting import before, forgotten
+from hornbook.recipes.forgetting import Before, before, forgotten
 from hornbook.recipes.preflight import findings_of, in_order
 from hornbook.recipes.rehearsal import Rehearsal, rehearse
 from hornbook.records import (
@@ -87,6 +87,7 @@ class Session:
     stopping: bool = field(default=False, init=False)
     findings: list[Finding] = field(default_factory=list, init=False)
     plan: AdaptPlanRecord | None = field(default=None, init=False)
+    begun: Before | None = field(default=None, init=False)
     forgetting: ForgettingRecord | None = field(default=None, init=False)
 
     @cached_property
@@ -162,7 +163,8 @@ class Session:
             written = All([Lines(self.folder / "metrics.jsonl"), listener])
             emissions = self.folder / "emissions.csv"
             device = chosen_precision(self.settings).device
-            begun = before(self.model, self.task, device=device)  # also where it is resumed
+            # Ahead of what resumes: with the weights that the run began with.
+            self.begun = before(self.model, self.task, self.parts.validation, device=device)
             adaptation = self._adaptation()
             with metered("hornbook finetune", emissions) as energy:
                 try:
@@ -176,7 +178,7 @@ class Session:
             if progress.status in ("finished", "stopped early"):
                 self._settle()
                 found_at_end = self._assess(written, progress)
-                self.forgetting = forgotten(begun, self.model, self.task, device=device)
+                self.forgetting = forgotten(self.begun, self.model, self.task, device=device)
             self._keep()
             summary = self._summary(progress, started, command, energy, found_at_end, failure)
             runs.write_record(self.folder / "summary.json", summary)
@@ -346,7 +348,7 @@ class Session:
             label_names=list(parts.label_names),
             best=self.task.best,
             metrics=metrics,
-            metrics_before=_before(looks),
+            metrics_before=_before(looks) | (self.begun.validation if self.begun else {}),
             forgetting=self.forgetting,
             findings=list(map(_recorded, self.findings)),
             adapt_plan=self.plan,

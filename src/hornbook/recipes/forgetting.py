@@ -2,11 +2,13 @@
 
 A task may name examples that are measured beside its own (`beside`): before the run, with the
 weights it begins with, and with those that are kept at its end. The difference is paired: the same
-examples, each against itself.
+examples, each against itself. All of validation is measured before the run too, as at its end: on
+the way a part of it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +20,35 @@ from hornbook.records import DifferenceRecord, ForgettingRecord
 
 @dataclass(frozen=True)
 class Before:
-    """How a model did on a task's further examples before it learnt anything."""
+    """How a model did before it learnt anything: on a task's further examples, if it names any, and
+    the values of its metrics on all of validation."""
 
     name: str
-    examples: Any
-    assessed: Assessed
+    examples: Sequence[Any]
+    assessed: Assessed | None
+    validation: dict[str, float]
 
 
-def before(model: nn.Module, task: Any, *, device: str) -> Before | None:
-    """None where a task names no such examples. Takes the model to the device."""
-    beside = getattr(task, "beside", None)
-    name, examples = beside() if beside else ("", ())
-    if not examples:
+def before(model: nn.Module, task: Any, validation: Sequence[Any], *, device: str) -> Before | None:
+    """None for a task without such examples. Takes the model to the device."""
+    if not hasattr(task, "beside"):
         return None
-    return Before(name, examples, assess(model.to(device), task, examples, device=device))
+    name, examples = task.beside()
+    model.to(device)
+    held_out = assess(model, task, validation, device=device)
+    return Before(
+        name,
+        examples,
+        assess(model, task, examples, device=device) if examples else None,
+        {metric.name: metric.value for metric in held_out.metrics},
+    )
 
 
 def forgotten(
     begun: Before | None, model: nn.Module, task: Any, *, device: str
 ) -> ForgettingRecord | None:
     """The same examples once more, and what became of each metric."""
-    if begun is None:
+    if begun is None or begun.assessed is None:
         return None
     now = assess(model, task, begun.examples, device=device)
     differences = compared(now.metrics, begun.assessed.metrics)

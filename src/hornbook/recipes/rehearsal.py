@@ -30,6 +30,7 @@ from hornbook.training.memory import keep_freed_memory
 SMALL, PROBED = 256, 512  # tokens of a batch to memorise, and of one that is timed
 USABLE = 0.92  # of the free memory, as `evaluation.plan` has it
 FORWARD = 1 / 3  # a forward pass' share of a step
+RUNNING_TEXT = ("fill", "continue")
 FEWEST = 20  # steps on one batch, before it is said that it is not learnt
 SLACK = 1.25  # of activations: what the heap and the backward pass hold besides
 
@@ -363,7 +364,9 @@ def _same_numbers(model: nn.Module) -> Iterator[None]:
 def advice(settings: AdaptSettings, n_examples: int) -> list[str]:
     """Which method and length suit data of this size; what is not as one would expect it."""
     method, said = settings.method, []
-    if n_examples < 200:
+    if settings.task in RUNNING_TEXT:  # a text teaches as many things as it has tokens
+        n_examples = 0
+    elif n_examples < 200:
         said.append(
             f"{n_examples} examples: too few to move all weights by much. head or lora hold on to "
             "what the model knows; validation scores of so few are guesses (look at the interval)."

@@ -211,6 +211,7 @@ class Continue:
         return [
             Metric("perplexity", statistics, of=_perplexity, higher_is_better=False),
             Metric("bits_per_byte", statistics, of=_bits_per_byte, higher_is_better=False),
+            Metric("loss", statistics, of=_nats_a_token, higher_is_better=False),
         ]
 
     def beside(self) -> tuple[str, Sequence[Passage]]:
@@ -253,8 +254,12 @@ def _windows(tokens: np.ndarray, source: int, n_bytes: int, size: int) -> list[W
     return found
 
 
+def _nats_a_token(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / np.maximum(sums[..., 1], 1)
+
+
 def _perplexity(sums: np.ndarray) -> np.ndarray:
-    return np.exp(sums[..., 0] / np.maximum(sums[..., 1], 1))
+    return np.exp(_nats_a_token(sums))
 
 
 def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
