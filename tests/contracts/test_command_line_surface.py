@@ -20,7 +20,7 @@ SURFACE = {
     "--tokens --top --whole model task texts",
     "tune": "--column --data --dry-run --epochs --help --json --method --model --out --quiet "
     "--resume --search --seed --set --steps --strict --time --trials task",
-    "evaluate": "--against --column --data --help --json --on --out --quiet --task run",
+    "evaluate": "--against --column --data --help --json --limit --on --out --quiet --task run",
     "judge": "--ask --by --criteria --help --human --json --out --show-prompt a b",
     "verify": "--help --json model",
     "share": "--help --json --name --public --to --yes run",

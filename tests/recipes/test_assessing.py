@@ -133,6 +133,30 @@ def test_a_part_that_is_not_there_is_an_error_and_no_look(runs):
     assert not (run / looks.LOOKS).exists()
 
 
+def test_a_limit_draws_the_same_examples_for_any_run_and_says_so(runs):
+    good, bad = runs("good"), runs("bad", wrong=4)
+    record, folder = assessing.evaluate_run(
+        str(good), part="validation", against=str(bad), limit=30
+    )
+    assert record.n_examples == 30 == record.metrics[0].n_examples
+    assert any("30 of 120 examples, drawn at random" in note for note in record.notes)
+    lines = (folder / record.predictions).read_text().splitlines()
+    numbers = [json.loads(line)["example"] for line in lines]
+    assert numbers == sorted(set(numbers)) and len(numbers) == 30 and max(numbers) > 60
+    again = assessing.evaluate_run(str(bad), part="validation", limit=30)[0]
+    assert again.examples_hash == record.examples_hash
+    whole = assessing.evaluate_run(str(good), part="validation", limit=500)[0]
+    assert whole.n_examples == 120 and not any("drawn" in note for note in whole.notes)
+    with pytest.raises(ConfigError, match="leaves none"):
+        assessing.evaluate_run(str(good), part="validation", limit=0)
+
+
+def test_a_look_at_some_of_a_test_part_is_a_look_at_it(runs):
+    run = runs("good")
+    assert assessing.evaluate_run(str(run), part="test", limit=9)[0].look == 1
+    assert assessing.evaluate_run(str(run), part="test")[0].look == 2
+
+
 def test_two_runs_are_compared_on_the_same_examples(runs):
     good, bad = runs("good"), runs("bad", wrong=4)
     record, _ = assessing.evaluate_run(str(good), part="validation", against=str(bad))

@@ -36,6 +36,9 @@ def command(
         str | None,
         typer.Option(help="Judge a model as it came, at choose, chat, continue, embed, fill, ..."),
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many examples, drawn at random.", min=1)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, with --task.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -58,6 +61,7 @@ def command(
         columns=named(column or ()),
         against=against,
         task=task,
+        limit=limit,
         out=out,
         progress=None if quiet else _progress,
     )

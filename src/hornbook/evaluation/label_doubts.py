@@ -61,11 +61,16 @@ def label_doubts(
 
 
 def list_doubts(
-    task: Any, examples: Sequence[Any], predictions: Sequence[Any], path: Path
+    task: Any,
+    examples: Sequence[Any],
+    predictions: Sequence[Any],
+    path: Path,
+    *,
+    numbers: Sequence[int] | None = None,
 ) -> list[str]:
     """Write doubtful labels to `path`, a line of JSON each; a sentence on them, none without any.
 
-    Of a task that has no `labels_of` there are none.
+    numbers: of the examples, where they are some of the data's. Of a task that has no `labels_of` there are none.
     """
     labels_of = getattr(task, "labels_of", None)
     if labels_of is None:
@@ -76,7 +81,7 @@ def list_doubts(
         return []
     lines = [
         {
-            "example": doubt.row,
+            "example": doubt.row if numbers is None else numbers[doubt.row],
             "id": getattr(examples[doubt.row], "id", ""),
             "text": _text_of(examples[doubt.row]),
             "given": list(given[doubt.row]),

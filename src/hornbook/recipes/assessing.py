@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hornbook import files, runs
 from hornbook.errors import ConfigError
@@ -27,6 +29,7 @@ from hornbook.records import AssessmentRecord, ComparisonRecord, Part
 from hornbook.tasks.task import Parts
 
 Progress = Callable[[int, int], None]
+DRAWN_BY = 0  # the seed of which examples are taken where there is a limit
 
 
 def evaluate_run(
@@ -37,16 +40,18 @@ def evaluate_run(
     columns: Mapping[str, str] | None = None,
     against: str | None = None,
     task: str | None = None,
+    limit: int | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[AssessmentRecord, Path]:
     """Evaluate, write the record and the predictions; the record, and the folder they lie in.
 
     run, against: folders, or names in `runs/`. data: that of training when None. task: for a model
-    that was never fine-tuned, what to judge it at; `out` is then where the record goes. Raises
-    ConfigError for a choice by the test part, for runs of different tasks, for a comparison on what
-    one of them learnt from, and for a task named beside a fine-tuned model; DataError where the
-    data have no such part.
+    that was never fine-tuned, what to judge it at; `out` is then where the record goes. limit: at
+    most so many examples, the same ones for any model; a look at some of a test part counts as one
+    at all of it. Raises ConfigError for a choice by the test part, for runs of different tasks, for
+    a comparison on what one of them learnt from, and for a task named beside a fine-tuned model;
+    DataError where the data have no such part.
     """
     tests = part in ("test", "all")  # all of other data are a test
     if against is not None and tests and task is None:
@@ -67,16 +72,24 @@ def evaluate_run(
     own = same_place(source, trained.settings.get("data"))
     division = _division(trained, source, columns, own)
     parts = division.parts()
-    examples, notes = examples_of(parts, part, source, own=own)
+    every, notes = examples_of(parts, part, source, own=own)
+    places = drawn(len(every), limit)
+    examples = [every[i] for i in places]
+    if len(examples) < len(every):
+        notes.append(
+            f"{len(examples):,} of {len(every):,} examples, drawn at random (seed {DRAWN_BY}), the "
+            "same for every model: the intervals are of so few."
+        )
     warnings = _fairness(subject, other, source, examples, part, {division: parts})
     digest = hash_of(examples)
     number = 0
     if tests:  # counted before anything is seen
-        found = looks.look(subject.folder, data=source, examples_hash=digest)
+        whole = hash_of(every)
+        found = looks.look(subject.folder, data=source, examples_hash=whole)
         number = found.number
         notes.append(looks.said(found))
         if other is not None and other.folder != subject.folder:
-            looks.look(other.folder, data=source, examples_hash=digest)
+            looks.look(other.folder, data=source, examples_hash=whole)
     elif part == "validation" and own:
         notes.append(
             "The checkpoint was chosen by this part: its figures are a little too good. For one "
@@ -94,7 +107,7 @@ def evaluate_run(
     seconds = time.perf_counter() - started
     if part != "train":  # what was learnt by heart is doubted no more
         path = subject.folder / "evaluations" / f"{stem}-doubts.jsonl"
-        notes += list_doubts(subject.opened.task, examples, ours.predictions, path)
+        notes += list_doubts(subject.opened.task, examples, ours.predictions, path, numbers=places)
     compared = None
     if other is not None:
         compared = _compared(subject, other, examples, ours, device, progress)
@@ -117,7 +130,8 @@ def evaluate_run(
         warnings=warnings,
         notes=notes,
     )
-    _write(subject.folder, record, ours, examples)
+    lines = zip(places, examples, ours.predictions, strict=True)
+    _write(subject.folder, record, lines)
     return record, subject.folder / "evaluations"
 
 
@@ -215,18 +229,30 @@ def _stem(subject: Subject, other: Subject | None, part: Part, data: str, digest
     return "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-.") or "data" for word in words)
 
 
-def _write(
-    folder: Path, record: AssessmentRecord, assessed: Assessed, examples: Sequence[Any]
-) -> None:
+def drawn(n: int, limit: int | None) -> list[int]:
+    """The places of at most `limit` of n examples, in order; the same ones every time.
+
+    Raises ConfigError for a limit below one.
+    """
+    if limit is None:
+        return list(range(n))
+    if limit < 1:
+        raise ConfigError(f"a limit of {limit} examples leaves none", hint="Give --limit 200.")
+    places: list[int] = np.random.default_rng(DRAWN_BY).permutation(n)[:limit].tolist()
+    return sorted(places)
+
+
+def _write(folder: Path, record: AssessmentRecord, found: Iterable[tuple[int, Any, Any]]) -> None:
+    """found: the number of each example, itself, and what was predicted of it."""
     path = (folder / "evaluations" / record.predictions).with_suffix(".json")
     runs.write_record(path, record)
     lines = (
         json.dumps(
-            {"example": i, **_where(example), "prediction": prediction},
+            {"example": number, **_where(example), "prediction": prediction},
             ensure_ascii=False,
             default=str,
         )
-        for i, (example, prediction) in enumerate(zip(examples, assessed.predictions, strict=True))
+        for number, example, prediction in found
     )
     files.write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
 

@@ -70,7 +70,7 @@ def _answers(task: Continue) -> Iterator[Finding]:
             "note",
             "the model was taught to answer, and here it goes on with plain texts",
             "The longer it does, the less it answers as it was taught to.",
-            "Prefer --method lora; afterwards `hornbook finetune chat --model RUN` with some "
+            "Few epochs at a low lr; afterwards `hornbook finetune chat --model RUN` with some "
             "conversations.",
         )
 
