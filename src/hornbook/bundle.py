@@ -1,5 +1,5 @@
 """A saved model whole: weights, config, tokenizer and how it is spoken to, in a folder that other
-libraries open too, or in a .gguf file."""
+libraries open too, in a .gguf file, or as an adapter beside its base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
+from hornbook.adapters import lora
 from hornbook.errors import CheckpointError
+from hornbook.interop import peft
+from hornbook.interop.adapter_folder import base_of, holds_adapter, with_head
 from hornbook.interop.catalogue import CATALOGUE, find_model, model_at
 from hornbook.interop.counting import FAMILY as COUNTING
 from hornbook.interop.counting import load_counting, save_counting
@@ -95,20 +98,24 @@ def open_model(name: str) -> Bundle:
 
 
 def load(path: Path) -> Bundle:
-    """Open a model's folder, a run's, whose model lies in `model/`, or a .gguf file.
+    """Open a model's folder, a run's, whose model lies in `model/`, a .gguf file, or an adapter's
+    folder as peft writes it: its base, with the adapter merged into it.
 
-    Raises CheckpointError when there is none, or when it is damaged or of an unknown family.
+    Raises CheckpointError when there is none, when it is damaged or of an unknown family, and for
+    an adapter whose base is not here or is another one.
     """
     if path.is_file():
         return _from_gguf(path)
     inside = path / "model" if (path / "model" / "config.json").is_file() else path
+    if holds_adapter(inside):
+        return _from_adapter(inside)
     config = inside / "config.json"
     if not config.is_file():
         if lone := model_at(inside):
             return _from_gguf(lone)
         raise CheckpointError(
             f"{path} holds no model: no config.json there or in its folder 'model'",
-            hint="Name the folder of a finished run, or of a model, or a .gguf file.",
+            hint="Name the folder of a finished run, of a model or of an adapter, or a .gguf file.",
         )
     try:
         said = json.loads(config.read_text(encoding="utf-8"))
@@ -128,6 +135,36 @@ def load(path: Path) -> Bundle:
         name=path.name,
         stop_tokens=read_ends(inside, tokenizer) | known_ends(tokenizer),
         path=inside,
+    )
+
+
+def _from_adapter(folder: Path) -> Bundle:
+    """The tokenizer is the base's, unless one was saved with the adapter."""
+    config = peft.read_settings(folder)
+    base = load(base_of(folder, config))
+    tokenizer, template, ends = base.tokenizer, base.template, base.stop_tokens
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        template = read_template(folder) or template
+        ends = (read_ends(folder, tokenizer) or ends) | known_ends(tokenizer)
+    sizes = getattr(getattr(base.model, "trunk", base.model), "config", None)
+    if tokenizer.vocab_size > (room := getattr(sizes, "vocab_size", tokenizer.vocab_size)):
+        raise CheckpointError(
+            f"the adapter in {folder} goes with {tokenizer.vocab_size:,} tokens, and its base "
+            f"{base.path} has {room:,}",
+            hint="What was added to the vocabulary stands in the run's folder 'model': open that.",
+        )
+    model: Any = with_head(base, folder, config)
+    peft.load_adapter(folder, model, base_name=str(config.get("base_model_name_or_path") or ""))
+    lora.merge(model)
+    return replace(
+        base,
+        model=model,
+        tokenizer=tokenizer,
+        template=template,
+        name=folder.name,
+        stop_tokens=ends,
+        path=folder,
     )
 
 

@@ -70,7 +70,8 @@ def list_doubts(
 ) -> list[str]:
     """Write doubtful labels to `path`, a line of JSON each; a sentence on them, none without any.
 
-    numbers: of the examples, where they are some of the data's. Of a task that has no `labels_of` there are none.
+    numbers: of the examples, where they are some of the data's. Of a task that has no `labels_of`
+    there are none.
     """
     labels_of = getattr(task, "labels_of", None)
     if labels_of is None:

@@ -107,7 +107,7 @@ def load_adapter(
     damaged folder, another base (both named), settings that can't be followed, and tensors that
     have no place here or don't fit.
     """
-    config = _read_config(folder)
+    config = read_settings(folder)
     weights = read_weights(folder / WEIGHTS)
     _refuse_another_base(folder, config, model, base_name)
     kind = family_of(model)
@@ -298,7 +298,9 @@ def _fill(head: nn.Module, weights: Mapping[str, Tensor]) -> None:
             module.out_features = len(module.weight)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """adapter_config.json. Raises CheckpointError when it is missing, damaged, or asks for what is
+    not done here."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -346,7 +348,9 @@ def _refuse_another_base(
     if other:
         raise CheckpointError(
             f"the adapter in {folder} was trained on '{name or 'a model without a name'}', and "
-            f"this is '{base_name or type(model).__name__}'",
+            f"this is '{base_name or type(model).__name__}'"
+            + ", which has other weights than then"
+            * (name == base_name != ""),
             hint=f"Open '{name}' and load it there." if name else "Open the model it is for.",
         )
 

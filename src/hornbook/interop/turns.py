@@ -81,7 +81,8 @@ def write_turns(
     stop_tokens: Collection[int],
     context_length: int | None,
 ) -> None:
-    """Write tokenizer_config.json and generation_config.json, and the ends into config.json.
+    """Write tokenizer_config.json and generation_config.json, and the ends into a config.json that
+    is there.
 
     They are what transformers and vLLM read a tokenizer, a template and the ends of answers from.
     """
@@ -109,7 +110,8 @@ def write_turns(
     _write(folder / "tokenizer_config.json", of_tokenizer)
     _write(folder / "generation_config.json", ids | eos)
     eos = {"eos_token_id": first} if first is not None else {}
-    _write(folder / "config.json", _read(folder / "config.json") | ids | eos)
+    if (folder / "config.json").is_file():  # an adapter has none
+        _write(folder / "config.json", _read(folder / "config.json") | ids | eos)
 
 
 def write_bounds(folder: Path, *, start: int, end: int) -> None:

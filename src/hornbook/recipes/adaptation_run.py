@@ -5,7 +5,7 @@ RUN/config.yaml        every setting, decided; repeats the run
     metrics.jsonl      a line a step and an evaluation
     checkpoints/       the newest and the best
     model/             a Hugging Face folder of the best weights, its head too, and task.json
-    adapter/           of lora, dora and qlora: the adapter alone, in PEFT's format
+    adapter/           of lora, dora and qlora: the adapter alone, in PEFT's format, and task.json
     validation.jsonl   a line an example: its number, target, prediction
     summary.json       metrics with intervals, hashes, environment
 
@@ -26,18 +26,16 @@ import numpy as np
 import yaml
 from torch import nn
 
-from hornbook import bundle as bundles
 from hornbook import files, runs
-from hornbook.adapters import lora
-from hornbook.adapters.methods import WITH_ADAPTER, Prepared
+from hornbook.adapters.methods import Prepared
 from hornbook.data.batching import by_length
 from hornbook.errors import TrainingError
 from hornbook.evaluation.curves import read_curves
 from hornbook.evaluation.evaluate import assess, hash_of, with_intervals
 from hornbook.evaluation.likelihood import mean_loss
-from hornbook.interop import peft
 from hornbook.interop.licences import licence_of
 from hornbook.recipes.adaptation import Adaptation, AdaptProgress, chosen_precision
+from hornbook.recipes.adaptation_keeping import keep
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.forgetting import Before, before, forgotten
 from hornbook.recipes.preflight import findings_of, in_order
@@ -179,7 +177,7 @@ class Session:
                 self._settle()
                 found_at_end = self._assess(written, progress)
                 self.forgetting = forgotten(self.begun, self.model, self.task, device=device)
-            self._keep()
+            keep(self.folder, self.model, self.task, self.bundle, self.settings)
             summary = self._summary(progress, started, command, energy, found_at_end, failure)
             runs.write_record(self.folder / "summary.json", summary)
         listener.end(summary)
@@ -259,32 +257,7 @@ class Session:
             self.model.eval()
             settle(self.model, self.parts.validation, device=self._device, seed=self.settings.seed)
 
-    # What is kept
-
-    def _keep(self) -> None:
-        """adapter/, then model/ with the adapter merged: the model is a plain one afterwards."""
-        if self.settings.method in WITH_ADAPTER:
-            with files.atomic_folder(self.folder / "adapter") as inside:
-                peft.save_adapter(
-                    inside,
-                    self.model,
-                    base_name=self.settings.model,
-                    family=self.bundle.family,
-                )
-            lora.merge(self.model)
-        with files.atomic_folder(self.folder / "model") as inside:
-            bundles.save(
-                inside,
-                self.model,
-                getattr(self.task, "tokenizer", None) or self.bundle.tokenizer,
-                template=getattr(self.task, "template", None) or self.bundle.template,
-                stop_tokens=getattr(self.task, "stop_tokens", None) or self.bundle.stop_tokens,
-            )
-            card = {"task": self.task.name} | self.task.card()
-            text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-            files.write_text(inside / "task.json", text)
-            if write := getattr(self.task, "write_beside", None):  # what other libraries open it by
-                write(inside)
+    # What is said of it
 
     def _summary(
         self,

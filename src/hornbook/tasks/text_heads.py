@@ -63,7 +63,7 @@ def _pooler(bundle: Any) -> dict[str, Any]:
     if isinstance(model, BertPretraining):
         return model.next_sentence.pooler.state_dict()
     path = getattr(bundle, "path", None)
-    return pooler_in(path) if path is not None and path.is_dir() else {}
+    return pooler_in(path) if path is not None and (path / "config.json").is_file() else {}
 
 
 def in_the_models_order(names: Sequence[str], model: Any) -> tuple[str, ...]:

@@ -1,0 +1,85 @@
+"""An adapter's folder as a model, as a person types it: run, evaluate, finetune."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hornbook import bundle
+from hornbook.cli.main import app
+from hornbook.errors import CheckpointError
+from hornbook.models.bert import Bert, BertConfig
+from hornbook.recipes.adapted import open_task
+from hornbook.text.train import train_tokenizer
+
+WORDS = {"grain": ["wheat", "corn", "rice"], "metal": ["gold", "tin", "zinc"]}
+OTHERS = ["prices", "rose", "fell", "today", "report", "says"]
+
+
+def hornbook(*words):
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    rng, lines = random.Random(0), []
+    for i in range(80):
+        label = ("grain", "metal")[i % 2]
+        words = [*rng.sample(OTHERS, 3), *rng.sample(WORDS[label], 2)]
+        lines.append(f"{' '.join(rng.sample(words, 5))},{label}")
+    (folder / "news.csv").write_text("\n".join(["text,label", *lines]))
+    tokenizer = train_tokenizer("wordpiece", lambda: lines, 120)
+    torch.manual_seed(0)
+    model = Bert(BertConfig(tokenizer.vocab_size, 32, 2, 2, 32, 64))
+    bundle.save(folder / "base", model, tokenizer)
+    made = finetune(folder, folder / "base", "run", "--steps", 12)
+    assert made.exit_code == 0
+    return folder
+
+
+def finetune(home, model, out, *words):
+    return hornbook(
+        "finetune", "classify", "--model", model, "--data", home / "news.csv", "--method", "lora",
+        "--set", "lr=1e-2", "--set", "tokens_per_step=256", "--set", "evaluations=1",
+        "--out", home / out, "--quiet", *words,
+    )  # fmt: skip
+
+
+def test_an_adapter_says_what_the_merged_model_says(home):
+    asked = ("gold fell today", "wheat rose today", "--json")
+    merged = hornbook("run", "classify", home / "run" / "model", *asked)
+    alone = hornbook("run", "classify", home / "run" / "adapter", *asked)
+    assert alone.exit_code == 0 and "probabilities" in alone.stdout
+    assert alone.stdout == merged.stdout
+
+
+def test_an_adapter_is_evaluated_and_learns_on(home):
+    told = hornbook("evaluate", home / "run" / "adapter", "--data", home / "news.csv")
+    assert told.exit_code == 0 and "accuracy" in told.stdout
+    assert list((home / "run" / "adapter" / "evaluations").glob("validation-*.json"))
+    again = finetune(home, home / "run" / "adapter", "again", "--steps", 2)
+    assert again.exit_code == 0
+    first = open_task(home / "run" / "adapter").model.head.out.weight
+    assert (open_task(home / "again").model.head.out.weight - first).abs().max() < 0.1
+
+
+def test_a_base_that_is_gone_is_named_with_what_to_do(home):
+    config = home / "run" / "adapter" / "adapter_config.json"
+    said = json.loads(config.read_text())
+    gone = home / "gone"
+    gone.mkdir()
+    for name in ("adapter_model.safetensors", "task.json"):
+        (gone / name).write_bytes((home / "run" / "adapter" / name).read_bytes())
+    moved = said | {"base_model_name_or_path": "runs/moved"}
+    (gone / "adapter_config.json").write_text(json.dumps(moved))
+    with pytest.raises(CheckpointError, match=r"runs/moved.*not on this machine") as error:
+        hornbook("run", "classify", gone, "gold")
+    assert "base_model_name_or_path" in error.value.hint
