@@ -382,6 +382,23 @@ def test_findings(bundle):
     assert "imbalance" not in {f.code for f in mended.check(Parts("kto", lone, []))}
 
 
+@pytest.mark.parametrize("kind", [*LOSSES.values(), Reward])
+def test_a_template_and_a_tokenizer_that_disagree_are_found(kind, bundle):
+    rows = JUDGED if kind is Kto else PAIRS
+
+    def found_of(source, ends=("<|im_end|>",), **tokens):
+        stops = frozenset(bundle.tokenizer.id_of(end) for end in ends)
+        opened = replace(bundle, template=ChatTemplate(source, tokens), stop_tokens=stops)
+        task = kind.make(opened, Parts("x", rows, []))
+        named = {"no-end-of-turn", "end-of-turn-unknown", "pad-is-eos"}
+        return {(f.code, f.level) for f in task.check(Parts("x", rows, [])) if f.code in named}
+
+    assert found_of(TURNS) == set()
+    assert found_of(TURNS, pad_token="<|im_end|>") == {("pad-is-eos", "note")}
+    assert found_of(TURNS, ["<|endoftext|>"]) == {("end-of-turn-unknown", "warn")}
+    assert found_of(TURNS.replace("<|im_end|>", "")) == {("no-end-of-turn", "warn")}
+
+
 def test_kto_needs_two_prompts(bundle):
     with pytest.raises(DataError, match="all answers are to one prompt"):
         task_of("kto", bundle).items([JUDGED[0], JUDGED[0]])

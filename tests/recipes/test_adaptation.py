@@ -239,6 +239,11 @@ def test_the_best_weights_come_back_and_patience_ends_a_run(tmp_path):
     adaptation.take_best()
     assert same(run.weights, kept[1])
     assert not same(kept[1], kept[3])
+    # Killed before its summary was written: resumed, it is still over, and nothing is looked at.
+    again = Run(tmp_path, patience=2, evaluations=6)
+    resumed = Adaptation(again.model, again.task, again.items, None, again.settings, again.folder)
+    assert resumed.run(again).status == "stopped early"
+    assert resumed.progress.step == progress.step and again.heard == 0
 
 
 def test_rates_by_layer():

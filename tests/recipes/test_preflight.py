@@ -10,6 +10,7 @@ from tiny_task import Tiny
 
 from hornbook.data.examples import Document, Example
 from hornbook.errors import ConfigError
+from hornbook.nn.precision import Precision
 from hornbook.recipes.preflight import findings_of, reading_of, refuse
 from hornbook.recipes.rehearsal import Rehearsal, activation_bytes, advice, batch_of, rehearse
 from hornbook.tasks.task import Finding, Parts
@@ -146,6 +147,30 @@ def test_activations_are_counted_by_what_the_way_back_needs():
     assert activation_bytes(run, many).token == pytest.approx(free, rel=0.3)
     run.model.trunk.requires_grad_(False)
     assert activation_bytes(run, few).token < 0.2 * free
+
+
+def test_it_is_rehearsed_in_the_numbers_that_the_run_learns_in():
+    for dtype in ("float32", "bfloat16"):
+        task, used = Tiny(), []
+        items = task.items(tiny_task.letters(60))
+
+        def loss(model, batch, used=used):
+            used.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
+            return Tiny.loss(Tiny(), model, batch)
+
+        task.loss = loss
+        precision = Precision("cpu", dtype, "asked for")
+        rehearse(Rehearsal(tiny_task.Model(), task, items, settings(), precision), seconds=0.1)
+        assert set(used) == {torch.bfloat16 if dtype == "bfloat16" else False}
+
+
+def test_weights_that_do_not_fit_are_not_moved_to_a_card_that_is_too_small():
+    """A device that no machine has: to move there would raise."""
+    task = Tiny()
+    items = task.items(tiny_task.letters(60))
+    card = Precision("cuda:99", "float32", "a fake")
+    found = rehearse(Rehearsal(tiny_task.Model(), task, items, settings(), card, available=1000))
+    assert [f.code for f in found.findings] == ["memory"] and not found.plan.fits
 
 
 def test_a_batch_that_is_not_learnt_is_found():

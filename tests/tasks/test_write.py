@@ -154,6 +154,50 @@ def test_what_has_no_room_is_cut_and_said(pair_model, decoder, examples):
     assert finding.code == "truncation" and finding.level == "warn"
 
 
+@pytest.mark.parametrize("n_beams", [1, 3])
+def test_a_source_longer_than_the_context_leaves_room_for_what_is_written(decoder, n_beams):
+    """However long or short the target, or none: what is asked is the same, and is answered."""
+    long = "one two three four " * 30
+    parts = Parts("x", [SourceText(long, ("eins zwei drei " * 2,))], [])
+    task = Summarize.make(decoder, parts, n_beams=n_beams)
+    assert task.form.max_tokens == decoder.model.config.context_length
+    asked = [task.items([e])[0].read for e in (long, SourceText(long, ("eins",)), parts.train[0])]
+    assert asked[0] == asked[1] == asked[2]
+    assert len(asked[0]) + task.n_tokens == task.form.max_tokens
+    assert len(task.predict(decoder.model, task.items([long]))) == 1
+    more = replace(task, n_tokens=60)  # as `run --max-tokens` asks
+    assert len(more.predict(decoder.model, more.items([long]))) == 1
+
+
+def test_a_template_that_ends_nothing_and_a_pad_that_ends_are_found(decoder, examples):
+    parts = Parts("x", examples, examples)
+
+    def codes(source, **tokens):
+        opened = replace(decoder, template=ChatTemplate(source, tokens))
+        return {f.code for f in Translate.make(opened, parts).check(parts)}
+
+    assert codes(CHAT) == codes(CHAT, pad_token="<s>") == set()
+    assert codes(CHAT, pad_token="<e>") == {"pad-is-eos"}
+    unended = CHAT.replace("<e>", " END ")
+    assert codes(unended) == {"no-end-of-turn"}
+
+
+def test_an_answer_ends_with_what_the_template_puts_behind_it(decoder, examples):
+    """Also where the model's files name another end only."""
+    opened = replace(decoder, template=ChatTemplate(CHAT))
+    assert opened.tokenizer.id_of("<e>") not in opened.stop_tokens
+    task = Translate.make(opened, Parts("x", examples, examples))
+    assert task.items(examples[:1])[0].written[-1] == opened.tokenizer.id_of("<e>")
+
+
+@pytest.mark.parametrize("which", ["pair_model", "decoder"])
+def test_more_tokens_than_the_context_are_refused(which, examples, request):
+    opened = request.getfixturevalue(which)
+    most = opened.model.config.context_length
+    with pytest.raises(ConfigError, match=f"and the model reads {most}"):
+        Translate.make(opened, Parts("x", examples, examples), max_tokens=most + 1)
+
+
 def test_what_would_teach_nothing_is_found(pair_model, examples):
     copies = [SourceText(one.source, (one.source,)) for one in examples]
     task = Translate.make(pair_model, Parts("x", copies, copies))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hornbook.data.preferences import Judged, Preference, text_of
-from hornbook.preference.encoding import Item
+from hornbook.preference.encoding import Encoder, Item
 from hornbook.tasks.task import Finding
+from hornbook.tasks.turn_findings import pad_ends, unended, unknown_end
+from hornbook.tasks.turns import end_of_turn
 
 _FEW = 20  # pairs of unlike lengths, below which their lengths say nothing
 
@@ -67,10 +70,22 @@ def truncation(items: Sequence[Item], max_tokens: int) -> list[Finding]:
     ]
 
 
-def unspoken(has_template: bool, ends: bool) -> list[Finding]:
-    """A model that nobody taught to answer, or to stop."""
-    found = []
-    if not has_template:
+def unspoken(encoder: Encoder) -> list[Finding]:
+    """A model that nobody taught to answer, or to stop; or whose template says one end, and its
+    tokenizer another."""
+    template, tokenizer, found = encoder.template, encoder.tokenizer, []
+    if template is not None:
+        end = end_of_turn(template, tokenizer)
+        if end is None:
+            cost = "Nothing of where an answer ends is learnt."
+            found.append(unended(template, tokenizer, level="warn", cost=cost))
+        elif end not in encoder.ends:
+            mend = "Name it as eos_token_id in the model's generation_config.json before training."
+            found.append(
+                replace(unknown_end(tokenizer, end, encoder.ends, mend=mend), level="warn")
+            )
+        found += pad_ends(template, tokenizer, encoder.ends)
+    else:
         found.append(
             Finding(
                 "no-template",
@@ -80,7 +95,7 @@ def unspoken(has_template: bool, ends: bool) -> list[Finding]:
                 mend="take a model that chats, or first `hornbook finetune chat`",
             )
         )
-    if not ends:
+    if not encoder.ends:
         found.append(
             Finding(
                 "no-end",

@@ -152,7 +152,7 @@ class Reward:
             *checks.contradictions(parts.train),
             *checks.lengths(parts.train),
             *checks.truncation(self.items(some), self.encoder.max_tokens),
-            *checks.unspoken(self.encoder.template is not None, bool(self.encoder.ends)),
+            *checks.unspoken(self.encoder),
         ]
 
     def card(self) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class _OverAnswers:
             *checks.contradictions(parts.train),
             *checks.lengths(parts.train),
             *checks.truncation(self.items(some), self.encoder.max_tokens),
-            *checks.unspoken(self.encoder.template is not None, bool(self.encoder.ends)),
+            *checks.unspoken(self.encoder),
         ]
 
     def card(self) -> dict[str, Any]:
@@ -325,7 +325,7 @@ class Kto(_OverAnswers):
         return [
             *checks.balance(parts.train, self.weight_good, self.weight_bad),
             *truncated,
-            *checks.unspoken(self.encoder.template is not None, bool(self.encoder.ends)),
+            *checks.unspoken(self.encoder),
         ]
 
 

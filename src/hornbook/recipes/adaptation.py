@@ -169,6 +169,8 @@ class Adaptation:
         began = time.monotonic() - progress.seconds
         if progress.evaluated_at is None and progress.step == 0:
             self._look(listener)
+        if self._patience_is_up():  # killed between its last look and its summary
+            return "stopped early"
         clock = Clock(n_steps=self.n_steps, seconds=settings.time, spent=progress.seconds)
         steps = train_steps(
             self.spread,
@@ -194,7 +196,7 @@ class Adaptation:
             if self._due(step.progress):
                 self._look(listener)
                 progress.seconds = time.monotonic() - began
-                if settings.patience and progress.n_worse >= settings.patience:
+                if self._patience_is_up():
                     return "stopped early"
             if self._agreed(stop()):
                 self.save()
@@ -262,6 +264,10 @@ class Adaptation:
             return asked
         answer = torch.tensor(float(asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(answer, "sum") > 0)
+
+    def _patience_is_up(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.progress.n_worse >= patience > 0
 
     def _due(self, share: float) -> bool:
         """Whether to evaluate, when this share of the run is done."""

@@ -16,16 +16,18 @@ from hornbook import bundle as bundles
 from hornbook import runs
 from hornbook.adapters.methods import prepare
 from hornbook.config import settings_from
-from hornbook.errors import ConfigError, StudyError, nearest
+from hornbook.errors import ConfigError, DataError, StudyError, nearest
 from hornbook.recipes.adaptation import chosen_precision
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.rates import width
 from hornbook.records import AdaptSummary, PreflightRecord
-from hornbook.tasks.task import Finding, Task
+from hornbook.tasks.task import Finding, Parts, Task
 from hornbook.training.accelerator import make_accelerator, place
 from hornbook.training.emissions import country
+
+USES = {"train": "learn from", "validation": "choose the best weights by"}
 
 
 def open_new(settings: AdaptSettings, out: Path | None) -> Session:
@@ -102,10 +104,13 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
     kind = KINDS.load(settings.task)
     own = checked_options(kind, settings)
     parts = kind.open_data(settings.data, settings.columns, seed=settings.seed)
+    _refuse_empty(parts, settings.data)
     bundle = bundles.open_model(settings.model)
     make_accelerator(chosen_precision(settings), seed=settings.seed)  # seeds the head
     if settings.max_tokens is not None:
         own["max_tokens"] = settings.max_tokens
+    if "seed" in inspect.signature(kind.make).parameters:  # a task that draws, such as fill
+        own["seed"] = settings.seed
     task: Task = kind.make(bundle, parts, **own)
     model = task.build(bundle)
     set_dropout(model, settings.dropout)
@@ -120,6 +125,16 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
     )
     chosen = decided(settings, d_model=width(model))
     return Session(chosen.settings, chosen.names, bundle, parts, task, model, prepared, folder)
+
+
+def _refuse_empty(parts: Parts, data: str) -> None:
+    for name in ("train", "validation"):
+        if not getattr(parts, name):
+            raise DataError(
+                f"{data} has no {name} part: nothing to {USES[name]}",
+                hint="Name data that have one. Of a file whose name has the word test or "
+                "validation all is taken for that part: give the folder, or another name.",
+            )
 
 
 def checked_options(kind: Any, settings: AdaptSettings) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class Session:
                     self.task,
                     self.train_items,
                     self.settings,
+                    precision=chosen_precision(self.settings),
                     n_validation=held_out,
                     n_looks=n_looks * (1 if self.task.best == "loss" else 2),
                 )
@@ -321,11 +322,25 @@ class Session:
             label_names=list(parts.label_names),
             best=self.task.best,
             metrics=metrics,
-            metrics_before=_before(looks) | (self.begun.validation if self.begun else {}),
+            metrics_before=self._before(looks),
+            n_before=len(self.parts.validation if self.begun else self.some_validation),
             forgetting=self.forgetting,
             findings=list(map(_recorded, self.findings)),
             adapt_plan=self.plan,
         )
+
+    def _before(self, looks: Sequence[EvaluationRecord]) -> dict[str, float]:
+        """What was measured before the first step, of the examples of looks on the way. Where they
+        are fewer than at the end and the metrics hang on how many there are, the loss alone."""
+        first = next((look for look in looks if look.step == 0), None)
+        if first is None:
+            return {}
+        fewer = len(self.some_validation) < len(self.parts.validation)
+        comparable = not (fewer and getattr(self.task, "pooled", False))
+        found = {"loss": first.validation_loss} | (first.metrics if comparable else {})
+        if self.begun is not None:  # on all of validation
+            found |= self.begun.validation
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def targets_of(example: Any) -> dict[str, Any]:
@@ -362,15 +377,6 @@ def _message(status: RunStatus, progress: AdaptProgress, failure: TrainingError 
 def started_from(metrics: Metrics) -> Metrics:
     """Without the look before the first step, at which there is no training loss yet."""
     return metrics.model_copy(update={"evaluations": [e for e in metrics.evaluations if e.step]})
-
-
-def _before(looks: Sequence[EvaluationRecord]) -> dict[str, float]:
-    """What was measured before the first step."""
-    first = next((look for look in looks if look.step == 0), None)
-    if first is None:
-        return {}
-    found = {"loss": first.validation_loss} | first.metrics
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _plain(settings: AdaptSettings) -> dict[str, Any]:

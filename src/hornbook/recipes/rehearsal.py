@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from hornbook.data.item_batches import ItemBatches
+from hornbook.nn.losses import LossSum
+from hornbook.nn.precision import Precision
 from hornbook.nn.rounds import FEWEST_LEARNT
 from hornbook.recipes.adaptation import compares
+from hornbook.recipes.adaptation_advice import advice
 from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
 from hornbook.recipes.rates import make_optimizer
 from hornbook.records import AdaptPlanRecord, MemoryRecord
@@ -30,24 +33,36 @@ from hornbook.training.memory import keep_freed_memory
 SMALL, PROBED = 256, 512  # tokens of a batch to memorise, and of one that is timed
 USABLE = 0.92  # of the free memory, as `evaluation.plan` has it
 FORWARD = 1 / 3  # a forward pass' share of a step
-RUNNING_TEXT = ("fill", "continue")
 FEWEST = 20  # steps on one batch, before it is said that it is not learnt
 SLACK = 1.25  # of activations: what the heap and the backward pass hold besides
+
+_PLAIN = Precision("cpu", "float32", "nobody asked for another")
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What is rehearsed. n_validation: tokens of an evaluation; n_looks: how many times it is
-    read over the run. available: bytes of memory that are free."""
+    """What is rehearsed. precision: where and in which numbers the run will learn. n_validation:
+    tokens of an evaluation; n_looks: how many times it is read over the run. available: bytes of
+    memory that are free."""
 
     model: nn.Module
     task: Task
     items: Sequence[Any]
     settings: AdaptSettings
-    device: str = "cpu"
+    precision: Precision = _PLAIN
     n_validation: int = 0
     n_looks: int = 0
     available: int | None = None
+
+    @property
+    def device(self) -> str:
+        return self.precision.device
+
+    def loss(self, model: nn.Module, batch: Any) -> LossSum:
+        """In the numbers that the run learns in."""
+        dtype = self.precision.torch_dtype
+        with torch.autocast(self.device, dtype, enabled=dtype != torch.float32):
+            return self.task.loss(model, batch)
 
 
 @dataclass(frozen=True)
@@ -61,17 +76,21 @@ class Rehearsed:
 def rehearse(run: Rehearsal, *, seconds: float = 20.0) -> Rehearsed:
     """Count the memory; where it suffices, time steps and learn a batch by heart, on a copy.
 
-    seconds: about the most that this may take. The model is as before afterwards.
+    seconds: about the most that this may take. The model is as before afterwards, on the device
+    that it will learn on.
     """
     keep_freed_memory()  # as the run's own steps do, which are timed here
-    small = batch_of(run, SMALL)
-    if begin := getattr(run.task, "begin", None):
-        begin(run.model, small, device=run.device, progress=None)
-    kept = activation_bytes(run, small)
-    settings = run.settings
-    memory = _memory(run, kept, settings.micro_batches)
     available = _available(run.device) if run.available is None else run.available
     budget = round(USABLE * available)
+    small = batch_of(run, SMALL)
+    kept = Kept(0.0)
+    if _weights(run.model) <= budget:
+        run.model.to(run.device)
+        if begin := getattr(run.task, "begin", None):
+            begin(run.model, small, device=run.device, progress=None)
+        kept = activation_bytes(run, small)
+    settings = run.settings
+    memory = _memory(run, kept, settings.micro_batches)
     plan = _plan(run, memory, available)
     if memory.total > budget:
         changes = _changes(run, kept, budget)
@@ -130,7 +149,7 @@ def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> Kept:
     run.model.train()
     batch = run.task.collate(items, run.device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        run.task.loss(run.model, batch)
+        run.loss(run.model, batch)
     run.model.train(was_training)
     n_tokens = sum(map(run.task.length, items))
     most = 3 * 4 * FEWEST_LEARNT * (vocab_size or 0)  # logits, softmax, gradient of a round
@@ -144,11 +163,9 @@ def _memory(
     run: Rehearsal, kept: Kept, micro_batches: int, *, n_trained: int | None = None
 ) -> MemoryRecord:
     """Bytes when most are held."""
-    parameters = list(run.model.parameters())
-    held = [*parameters, *run.model.buffers()]
-    weights = sum(x.numel() * x.element_size() for x in held)
+    weights = _weights(run.model)
     if n_trained is None:
-        n_trained = sum(p.numel() for p in parameters if p.requires_grad)
+        n_trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     n_tokens = _most_tokens(run, micro_batches)
     parts = {
         "weights": weights,
@@ -158,6 +175,11 @@ def _memory(
         "head": round(min(SLACK * kept.logits * n_tokens, kept.most_logits)),
     }
     return MemoryRecord(**parts, working=0, total=sum(parts.values()))
+
+
+def _weights(model: nn.Module) -> int:
+    held = [*model.parameters(), *model.buffers()]
+    return sum(x.numel() * x.element_size() for x in held)
 
 
 def _most_tokens(run: Rehearsal, micro_batches: int) -> int:
@@ -244,16 +266,24 @@ def _pace(run: Rehearsal, trial: nn.Module, seconds: float) -> _Pace:
     began = time.monotonic()
     for i in range(3):
         start = time.perf_counter()
-        loss = run.task.loss(trial, run.task.collate(items, run.device))
+        loss = run.loss(trial, run.task.collate(items, run.device))
         (loss.total / max(1, loss.n_targets)).backward()
+        _wait(run.device)
         middle = time.perf_counter()
         optimizer.step()
         optimizer.zero_grad()
+        _wait(run.device)
         tokens.append((middle - start) / n_tokens)
         updates.append(time.perf_counter() - middle)
         if i and time.monotonic() - began > seconds / 2:
             break
     return _Pace(min(tokens[1:]), min(updates[1:]))
+
+
+def _wait(device: str) -> None:
+    """A graphics card is handed its work, and does it later."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _plan(run: Rehearsal, memory: MemoryRecord, available: int) -> AdaptPlanRecord:
@@ -321,7 +351,7 @@ def _memorise(
         trial.eval()  # without dropout
         losses = []
         while len(losses) < 60:
-            loss = run.task.loss(trial, batch)
+            loss = run.loss(trial, batch)
             mean = loss.total / max(1, loss.n_targets)
             losses.append(float(mean.detach()))
             if losses[-1] < max(0.05, 0.25 * losses[0]):
@@ -356,45 +386,6 @@ def _same_numbers(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
-
-
-# Advice
-
-
-def advice(settings: AdaptSettings, n_examples: int) -> list[str]:
-    """Which method and length suit data of this size; what is not as one would expect it."""
-    method, said = settings.method, []
-    if settings.task in RUNNING_TEXT:  # a text teaches as many things as it has tokens
-        n_examples = 0
-    elif n_examples < 200:
-        said.append(
-            f"{n_examples} examples: too few to move all weights by much. head or lora hold on to "
-            "what the model knows; validation scores of so few are guesses (look at the interval)."
-        )
-        if method == "full":
-            said.append("Try --method head and --method lora beside this.")
-    elif n_examples < 2000:
-        said.append(
-            f"{n_examples:,} examples: full and lora usually end alike; lora takes a tenth of the "
-            "checkpoint and less memory, full the fewest steps. 3 to 5 epochs."
-        )
-    else:
-        said.append(
-            f"{n_examples:,} examples: full fine-tuning is rarely beaten; lora comes close at "
-            "rank 16 and ten times the rate. 1 to 3 epochs."
-        )
-    if method == "qlora":
-        said.append("qlora is for a model that does not fit otherwise: it is slower than lora.")
-    epochs = settings.epochs or 0
-    if epochs > 5 and n_examples > 500:
-        said.append(
-            f"{epochs:g} epochs of {n_examples:,} examples overfit often: --set patience=2."
-        )
-    if settings.lr is not None and method in ("full", "last-2") and settings.lr > 5e-4:
-        said.append(f"lr {settings.lr:g} is high for {method}: 2e-5 to 2e-4 is usual.")
-    if settings.lr is not None and method in ADAPTERS and settings.lr < 5e-5:
-        said.append(f"lr {settings.lr:g} is low for {method}: 1e-4 to 1e-3 is usual.")
-    return said
 
 
 def _mb(n_bytes: float) -> str:

@@ -78,6 +78,7 @@ class AdaptSummary(RunSummary):
     best: str  # the metric that chose among evaluations
     metrics: list[MetricRecord] = Field(default_factory=list)
     metrics_before: dict[str, float] = Field(default_factory=dict)  # before the first step
+    n_before: int | None = None  # validation examples that these are of, from all over
     forgetting: ForgettingRecord | None = None
     findings: list[FindingRecord] = Field(default_factory=list)
     adapt_plan: AdaptPlanRecord | None = None

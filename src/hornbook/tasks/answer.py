@@ -26,6 +26,7 @@ from hornbook.nn.losses import LossSum
 from hornbook.tasks.answer_findings import findings
 from hornbook.tasks.answer_metrics import answer_metrics
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.text_heads import room as room_of
 from hornbook.text.encoding import Encoding
 from hornbook.text.frame import Frame
 from hornbook.text.tokenizer import Tokenizer
@@ -127,15 +128,15 @@ class Answer:
     ) -> Answer:
         """A window of 384 tokens when max_tokens is None, with a third in common with the next; the
         model's context where that is less. no_answer: whether training has such questions."""
-        room = min(max_tokens or cls.max_tokens, bundle.model.config.context_length)
+        window = room_of(bundle, max_tokens, usual=cls.max_tokens)
         settings.setdefault("no_answer", any(not q.answers for q in parts.train))
-        settings.setdefault("stride", min(cls.stride, room // 3))
+        settings.setdefault("stride", min(cls.stride, window // 3))
         known = {"stride", "n_best", "longest", "no_answer", "margin", "misplaced", "dropout"}
         if unknown := sorted(settings.keys() - known):
             raise ConfigError(
                 f"'answer' has no setting '{unknown[0]}'", hint=f"Known: {', '.join(sorted(known))}"
             )
-        return cls(bundle.tokenizer, max_tokens=room, **settings)
+        return cls(bundle.tokenizer, max_tokens=window, **settings)
 
     @classmethod
     def reopen(cls, card: Mapping[str, Any], bundle: Any) -> Answer:

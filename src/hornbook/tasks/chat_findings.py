@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hornbook.data.conversations import Dialogue, Problem
 from hornbook.tasks.task import Finding, Parts
+from hornbook.tasks.turn_findings import pad_ends, unended, unknown_end
 
 if TYPE_CHECKING:
     from hornbook.tasks.chat import Chat, ChatItem
@@ -23,7 +24,7 @@ def chat_findings(task: Chat, parts: Parts) -> list[Finding]:
     return [
         *_rows(getattr(parts, "problems", ()), len(parts.train) + len(parts.validation)),
         *_ends(task),
-        *_pad(task),
+        *pad_ends(task.template, task.tokenizer, task.stop_tokens),
         *_tools(task, parts.train),
         *_masks(task, parts.train),
     ]
@@ -50,44 +51,15 @@ def _rows(problems: Sequence[Problem], n_good: int) -> Iterator[Finding]:
 
 def _ends(task: Chat) -> Iterator[Finding]:
     if task.end is None:
-        written = task.template.render(
-            [{"role": "user", "content": "…"}, {"role": "assistant", "content": "ANSWER"}],
-            add_generation_prompt=False,
-        )
-        behind = written.rpartition("ANSWER")[2]
-        tokens = task.tokenizer.encode([behind], special=False)[0]
-        yield Finding(
-            "no-end-of-turn",
-            "stop",
-            f"behind an answer the template writes {behind!r}, which this tokenizer reads as "
-            f"{len(tokens)} token(s), none of them one that ends a text",
-            "The model would never stop by itself.",
-            "--set template=chatml gives it a template with tokens for the ends of turns; or take "
-            "the tokenizer that the template was made for.",
+        yield unended(
+            task.template,
+            task.tokenizer,
+            mend="--set template=chatml gives it a template with tokens for the ends of turns; or "
+            "take the tokenizer that the template was made for.",
         )
     elif task.end not in task.known_ends:
-        known = ", ".join(task.tokenizer.tokens[i] for i in sorted(task.known_ends)) or "none"
-        yield Finding(
-            "end-of-turn-unknown",
-            "note",
-            f"the template ends an answer with {task.tokenizer.tokens[task.end]}; as ends the "
-            f"model's files name {known}",
-            "Whoever goes by those files writes on behind the answer.",
-            "Nothing to do: it is written into the files of the model that is saved.",
-        )
-
-
-def _pad(task: Chat) -> Iterator[Finding]:
-    pad = task.template.tokens.get("pad_token")
-    if pad is not None and task.tokenizer.control_ids.get(pad) in task.stop_tokens:
-        yield Finding(
-            "pad-is-eos",
-            "note",
-            f"the tokenizer pads with {pad}, which also ends answers",
-            "Nothing is padded here, and the end is learnt. Trainers that hide all padding from "
-            "the loss hide the end with it, and the model never stops.",
-            "Give the tokenizer a padding token of its own before training elsewhere.",
-        )
+        mend = "Nothing to do: it is written into the files of the model that is saved."
+        yield unknown_end(task.tokenizer, task.end, task.known_ends, mend=mend)
 
 
 def _tools(task: Chat, dialogues: Sequence[Dialogue]) -> Iterator[Finding]:

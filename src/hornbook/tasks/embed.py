@@ -33,6 +33,7 @@ from hornbook.tasks.embed_losses import at_sizes, cosine_regression, in_batch_ne
 from hornbook.tasks.label_findings import cut_short
 from hornbook.tasks.metrics import regression_metrics
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.text_heads import room
 from hornbook.text.tokenizer import Tokenizer
 
 LOSSES: dict[Form, tuple[str, ...]] = {  # the first is what is taken when nobody says
@@ -112,6 +113,11 @@ class Embed:
         """Whether the examples of a batch see one another in the loss."""
         return self.loss_name == "in-batch"
 
+    @property
+    def pooled(self) -> bool:
+        """Whether its metrics hang on how many examples there are: each is sought among all."""
+        return self.form == "pairs"
+
     # Before there is a task
 
     @classmethod
@@ -142,7 +148,7 @@ class Embed:
         """
         config = _encoder(bundle).config
         form = _form(parts.train[0])
-        most = min(max_tokens or READ, config.context_length)
+        most = room(bundle, max_tokens, usual=READ)
         return cls(
             bundle.tokenizer,
             form,

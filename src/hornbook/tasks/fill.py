@@ -31,6 +31,7 @@ from hornbook.nn.losses import LossSum
 from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM, loss_of
 from hornbook.tasks.next_sentence import BertPretraining
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.text_heads import room
 
 WINDOW = 128  # tokens, where nobody says: longer windows teach little more and cost attention
 SHARE = 0.15  # of the words
@@ -122,10 +123,9 @@ class Fill:
         whole_words: bool = True,
         seed: int = 0,
     ) -> Fill:
-        most = bundle.model.config.context_length
         return cls(
             bundle.tokenizer,
-            max_tokens=min(max_tokens or WINDOW, most),
+            max_tokens=room(bundle, max_tokens, usual=WINDOW),
             share=share,
             whole_words=whole_words,
             seed=seed,

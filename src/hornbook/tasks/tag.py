@@ -36,6 +36,7 @@ from hornbook.tasks.sub_words import (
 from hornbook.tasks.tag_findings import findings, listed
 from hornbook.tasks.tag_metrics import entity_metrics, macro_f1, word_accuracy
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.text_heads import room as room_of
 from hornbook.text.encoding import Encoding
 from hornbook.text.frame import Frame
 from hornbook.text.tokenizer import Tokenizer
@@ -147,7 +148,7 @@ class Tag:
             bundle.tokenizer,
             names,
             "entities" if all(map(bio.is_bio, names)) else "plain",
-            max_tokens=min(max_tokens or LONGEST, bundle.model.config.context_length),
+            max_tokens=room_of(bundle, max_tokens, usual=LONGEST),
             aggregation=aggregation,
             dropout=dropout,
             head_replaced=replaced,

@@ -18,6 +18,9 @@ from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.nn.losses import LossSum
 from hornbook.tasks.seq2seq import bounds
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.text_heads import room
+from hornbook.tasks.turn_findings import pad_ends, unended
+from hornbook.tasks.turns import end_of_turn
 from hornbook.tasks.write_forms import AfterPrompt, Form, FromSource, WriteItem
 from hornbook.tasks.writing_metrics import bleu, chrf, rouge
 from hornbook.text.tokenizer import Tokenizer
@@ -87,7 +90,7 @@ class Translate:
         return cls(
             form,
             bundle.tokenizer,
-            min(n_tokens or longest * 5 // 4 + 8, form.max_tokens),
+            min(n_tokens or longest * 5 // 4 + 8, form.most_written),
             n_beams=n_beams,
             length_power=length_power,
             label_smoothing=label_smoothing,
@@ -154,7 +157,10 @@ class Translate:
                     f"{one.id or f'example {number + 1}'} has an empty source or target",
                     hint="Take it out: nothing can be learnt from it.",
                 )
-            found += [self.form.item(one.source, target, number) for target in one.targets]
+            found += [
+                self.form.item(one.source, target, number, n_free=self.n_tokens)
+                for target in one.targets
+            ]
         return found
 
     def length(self, item: WriteItem) -> int:
@@ -207,7 +213,17 @@ class Translate:
         return [*map(Shown, read), *(Shown(text, text) for text in written)]
 
     def check(self, parts: Parts) -> list[Finding]:
-        return [*self._cut(parts), *_echoes(parts)]
+        return [*self._ends(), *self._cut(parts), *_echoes(parts)]
+
+    def _ends(self) -> Iterator[Finding]:
+        """Of a decoder that reads conversations: whether its template and its tokenizer agree."""
+        if not isinstance(self.form, AfterPrompt) or self.form.template is None:
+            return
+        if end_of_turn(self.form.template, self.tokenizer) is None:
+            spelled = self.tokenizer.tokens[self.form.end]
+            cost = f"What is written here ends with {spelled}, which the template never writes."
+            yield unended(self.form.template, self.tokenizer, level="warn", cost=cost)
+        yield from pad_ends(self.form.template, self.tokenizer, {self.form.end})
 
     def _cut(self, parts: Parts) -> Iterator[Finding]:
         some = parts.train[:: max(1, len(parts.train) // SAMPLED)]
@@ -249,7 +265,7 @@ def _form(bundle: Any, max_tokens: int | None, prompt: str | None, kind: type[Tr
                 "an encoder-decoder is given the source as it is", hint="Leave the prompt out."
             )
         assert context is not None
-        return FromSource(bundle.tokenizer, min(max_tokens or context, context))
+        return FromSource(bundle.tokenizer, room(bundle, max_tokens, usual=context))
     if context is None or not hasattr(model, "logits"):
         raise ConfigError(
             f"{bundle.name or 'this model'} is a {type(model).__name__}, which doesn't write",
@@ -257,7 +273,7 @@ def _form(bundle: Any, max_tokens: int | None, prompt: str | None, kind: type[Tr
         )
     end = _end(bundle)
     usual = kind.prompt if bundle.template is None else kind.chat_prompt
-    most = min(max_tokens or READ_BY_DECODERS, context)
+    most = room(bundle, max_tokens, usual=READ_BY_DECODERS)
     return AfterPrompt(bundle.tokenizer, prompt or usual, end, most, bundle.template)
 
 
@@ -267,11 +283,9 @@ def _end(bundle: Any) -> int:
     Raises ConfigError for a model that has none.
     """
     if bundle.template is not None:
-        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        asked = bundle.template.encode(said[:1], bundle.tokenizer)
-        whole = bundle.template.encode(said, bundle.tokenizer, add_generation_prompt=False)
-        if stops := [t for t in whole[len(asked) :] if t in bundle.stop_tokens]:
-            return int(stops[0])
+        said = end_of_turn(bundle.template, bundle.tokenizer)
+        if said is not None:
+            return said
     ends = sorted(bundle.stop_tokens)
     end = end_token(bundle.tokenizer) if not ends else ends[0]
     if end is None:

@@ -14,6 +14,7 @@ from torch import nn
 from hornbook.errors import ConfigError
 from hornbook.generation.batch import Batch
 from hornbook.generation.beam import beam_search
+from hornbook.generation.reading import context_length_of
 from hornbook.generation.request import Request, Sampling
 from hornbook.generation.translate import write_from
 from hornbook.nn.losses import LossSum
@@ -47,7 +48,15 @@ class Form(Protocol):
         """That a model reads and writes."""
         ...
 
-    def item(self, source: str, target: str, number: int) -> WriteItem: ...
+    @property
+    def most_written(self) -> int:
+        """Tokens that a text and its end may have at most."""
+        ...
+
+    def item(self, source: str, target: str, number: int, *, n_free: int) -> WriteItem:
+        """n_free: tokens that stay free for what is written, where it shares the context."""
+        ...
+
     def length(self, item: WriteItem) -> int: ...
     def collate(self, items: Sequence[WriteItem], device: str) -> Any: ...
     def loss(self, model: nn.Module, batch: Any, smoothing: float) -> LossSum: ...
@@ -70,7 +79,11 @@ class FromSource:
     tokenizer: Tokenizer
     max_tokens: int  # of each side
 
-    def item(self, source: str, target: str, number: int) -> WriteItem:
+    @property
+    def most_written(self) -> int:
+        return self.max_tokens
+
+    def item(self, source: str, target: str, number: int, *, n_free: int) -> WriteItem:
         sides = self.tokenizer.encode([source, target], special=False, read_special=False)
         end = seq2seq.bounds(self.tokenizer)[1]
         kept = [[*side[: self.max_tokens - 1], end] for side in sides]
@@ -143,16 +156,22 @@ class AfterPrompt:
             return self.tokenizer.encode([text], special=False, read_special=False)[0]
         return self.template.encode([{"role": "user", "content": text}], self.tokenizer)
 
-    def item(self, source: str, target: str, number: int) -> WriteItem:
-        """A target has half of the room at most; of a source that is too long the end goes."""
+    @property
+    def most_written(self) -> int:
+        return max(1, self.max_tokens // 2)
+
+    def item(self, source: str, target: str, number: int, *, n_free: int) -> WriteItem:
+        """A target has half of the room at most; of a source that is too long the end goes. What is
+        read of it does not hang on how long its target is: nobody knows that when it is asked for.
+        """
         if self.template is None:
             target = " " + target.lstrip()  # a word's piece, as it stands in running text
         written = self.tokenizer.encode([target], special=False, read_special=False)[0]
-        most = max(1, self.max_tokens // 2)
+        most = self.most_written
         n_cut = max(0, len(written) + 1 - most)
         written = [*written[: most - 1], self.end]
         read = self._asked(source)
-        room = self.max_tokens - len(written)
+        room = self.max_tokens - max(len(written), min(n_free, most))
         if len(read) > room:
             ids = self.tokenizer.encode([source], special=False, read_special=False)[0]
             n_over = len(read) - room
@@ -197,7 +216,7 @@ class AfterPrompt:
             beams = beam_search(
                 model,
                 prompt,
-                n_tokens=n_tokens,
+                n_tokens=min(n_tokens, context_length_of(model) - len(prompt) + 1),
                 n_beams=n_beams,
                 stop_tokens=frozenset([self.end]),
                 length_power=length_power,
