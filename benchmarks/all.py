@@ -50,6 +50,7 @@ COMMANDS = (
     "adaptation_chat speed --float32",
     "adaptation_chat memory --steps 2",
     "adaptation_chat quality",
+    "adaptation_qlora",
     "adaptation_preferences --peer",
     "adaptation_embed",
     "adaptation_summarize",
