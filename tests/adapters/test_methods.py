@@ -194,7 +194,7 @@ def test_numbers_are_counted_once_and_in_four_bits_too(llama):
 
 
 def test_beside_four_bits_it_learns_as_well_from_an_eighth_of_the_bytes():
-    """The tokens that follow, by heart: QLoRA's loss is within a twentieth of LoRA's, all the way."""
+    """Tokens that follow, by heart: QLoRA's loss is within a twentieth of LoRA's, all the way."""
     losses, sizes = {}, {}
     for method in ("lora", "qlora"):
         torch.manual_seed(0)
