@@ -55,7 +55,8 @@ def divided(path, seed) -> Parts:
     lines = [Line(t, "ab"[2 * t.count("a") <= len(t)], f"line {i}") for i, t in enumerate(texts, 1)]
     random.Random(seed).shuffle(lines)
     n = len(lines) // 4
-    notes = [f"{n} lines were set aside (seed {seed})."]
+    notes = ["The lines are read.", f"{n} lines were set aside (seed {seed}).",
+             f"There are only {n} test texts."]  # fmt: skip
     return Parts(str(path), lines[2 * n :], lines[:n], lines[n : 2 * n], notes=notes)
 
 
@@ -211,7 +212,8 @@ def test_all_of_other_data_are_evaluated_in_their_order_and_count_as_a_look(runs
     fresh.write_text("\n".join("ab" * n for n in range(20, 31)))
     record, folder = assessing.evaluate_run(str(run), part="all", data=str(fresh))
     assert (record.part, record.n_examples, record.look) == ("all", 11, 1)
-    assert not any("set aside" in note for note in record.notes)
+    assert "The lines are read." in record.notes
+    assert not any("set aside" in note or "test texts" in note for note in record.notes)
     told = (folder / record.predictions).read_text().splitlines()
     assert [json.loads(one)["place"] for one in told] == [f"line {i}" for i in range(1, 12)]
     again = runs("again", data=str(lines), seed=9)

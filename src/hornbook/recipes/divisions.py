@@ -16,7 +16,10 @@ from hornbook.records import Part
 from hornbook.tasks.task import Parts
 
 _PLACE = ("id", "place")  # where an example stood, not what it says
-_DIVIDED = re.compile(r"\bset aside\b|\(seed \d+\)|by the seed")  # a note on how
+# A note on how data were divided, or on what the parts then lack.
+_DIVIDED = re.compile(
+    r"\bset aside\b|\(seed \d+\)|by the seed|\btest (texts?|split)\b|it is trained on|validat"
+)
 
 
 @dataclass(frozen=True)
