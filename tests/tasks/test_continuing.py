@@ -69,6 +69,12 @@ def test_what_a_tokenizer_puts_before_a_text_is_read_and_not_guessed():
     assert item.n_bytes == len("the cat")
 
 
+def test_the_end_of_a_text_goes_by_other_names_elsewhere():
+    theirs = train_tokenizer("bpe", lambda: TEXTS * 5, 290, special=("<s>", "<|im_end|>", "</s>"))
+    task = Continue(theirs)
+    assert task.end == theirs.id_of("</s>") == task.items(PASSAGES)[0].tokens[-1]
+
+
 def test_scores_are_those_of_a_loop_over_texts(task, bundle):
     model = task.build(bundle).eval()
     found = task.predict(model, task.items(PASSAGES))

@@ -23,7 +23,7 @@ from torch import nn
 
 from hornbook.data.batching import by_length
 from hornbook.data.passages import Passage, old_passages, open_passages
-from hornbook.data.tokenizing import encode_documents, end_token
+from hornbook.data.tokenizing import encode_documents
 from hornbook.errors import CheckpointError, ConfigError, DataError
 from hornbook.models.gpt import GPT
 from hornbook.models.llama import Llama
@@ -39,8 +39,10 @@ from hornbook.tasks.language_modeling import (
 )
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.text.frame import Frame
-from hornbook.text.tokenizer import Tokenizer
+from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
 
+# What ends a text, not a turn, in the families there are.
+ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>")
 WINDOW = 512  # tokens, where nobody says and the context is as long
 OLD_TOKENS = 32_768  # of old texts, on which forgetting is measured
 TOKENS_PER_BATCH = 4096  # when nothing is learnt
@@ -77,7 +79,8 @@ class Continue:
         self.old, self.kept = old, kept
         self.chats = chats  # whether the model was taught to answer
         self.begin_with = _before_texts(tokenizer)
-        self.end = end_token(tokenizer)
+        known = tokenizer.control_ids
+        self.end = next((known[e] for e in ENDS if e in known), None)
 
     # What there is before there is a task
 
