@@ -35,8 +35,8 @@ def test_only_both_orders_together_decide():
 
 
 def test_figures_by_hand():
-    """3 A, 1 B, 4 for the first place: (3 + 4/2) / 8, 4 of 8 flip; the first place is chosen once of
-    two in a decided pair, twice in FIRST: (4 + 8) / 16."""
+    """3 A, 1 B, 4 for the first place: (3 + 4/2) / 8, 4 of 8 flip; the first place is chosen once
+    of two in a decided pair, twice in FIRST: (4 + 8) / 16."""
     record = judged([verdict(*x) for x in (A, A, A, B, FIRST, FIRST, FIRST, FIRST)])
     assert (record.wins, record.losses, record.ties) == (3, 1, 4)
     assert value(record, "win_rate") == 5 / 8
