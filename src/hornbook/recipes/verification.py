@@ -28,6 +28,7 @@ from hornbook.generation.batch import Batch
 from hornbook.generation.request import Request, Sampling
 from hornbook.nn.losses import LossSum
 from hornbook.nn.precision import Precision
+from hornbook.recipes.adaptation_opening import set_dropout
 from hornbook.recipes.verification_subject import Subject, end_to_end, side_by_side, subject_of
 from hornbook.records import CheckRecord, VerificationRecord
 from hornbook.training.accelerator import make_accelerator
@@ -192,7 +193,8 @@ def recomputed_blocks(subject: Subject) -> CheckRecord:
     """Blocks that forget what they computed, and compute it again on the way back (gradient
     checkpointing), give the same gradients; dropout included."""
     began = time.monotonic()
-    model = _with_dropout(copy.deepcopy(subject.model)).train()
+    model = copy.deepcopy(subject.model).train()
+    set_dropout(model, DROPOUT)
 
     def gradients() -> list[Tensor]:
         torch.manual_seed(0)
@@ -232,7 +234,8 @@ class _Run:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.accelerator = make_accelerator(FLOAT32)  # seeds too: every run begins alike
-        self.model = _with_dropout(copy.deepcopy(subject.model))
+        self.model = copy.deepcopy(subject.model)
+        set_dropout(self.model, DROPOUT)
         groups = decay_groups(self.model.named_parameters(), lr=1e-3, weight_decay=0.1)
         self.optimizer = adamw(groups)
 
@@ -270,15 +273,6 @@ def _gradients(subject: Subject, parts: Sequence[Any]) -> tuple[list[Tensor], li
     ):  # fmt: skip
         pass
     return found, n_targets
-
-
-def _with_dropout(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = DROPOUT
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = DROPOUT  # type: ignore[assignment]  # attention's is a number
-    return model
 
 
 def _weights(model: nn.Module) -> list[Tensor]:
