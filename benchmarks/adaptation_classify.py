@@ -89,7 +89,7 @@ TRIALS = {
     "trec": Trial("trec", 1e-4, 6, floor=0.955),
     "cola": Trial("cola", 1e-4, 4, best="matthews"),
     "reuters": Trial("reuters", 3e-4, 2, max_tokens=64, best="micro_f1"),
-    "sst2": Trial("sst2/", 1e-4, 2, per_step=64, floor=0.89, dropout=0.1),
+    "sst2": Trial("sst2/", 5e-5, 1, per_step=64, floor=0.89, dropout=0.1),
 }
 
 
