@@ -9,9 +9,9 @@ speed, memory: the Trainer at its defaults (8 texts a batch, padded to the longe
 as in the model's config) and our task over the same batches in the same order, taking turns of four
 steps, each in a process of its own; memory is the peak of one.
 sms-spam, trec, cola, reuters, sst2: both at equal settings (ours: number of texts a step, peak
-rate, schedule, steps), on the same texts, the Trainer with its dropout of .1, ours without (our default)
-but for SST-2; metrics of the test part with 95 % intervals and the paired difference. Of SST-2 the
-phrases of GLUE's training part are learnt and its dev part is the test; nothing is chosen by it.
+rate, schedule, steps), on the same texts, the Trainer with its dropout of .1, ours without (our
+default) but for SST-2; metrics of the test part with 95 % intervals and the paired difference. Of
+SST-2 the phrases of GLUE's training part are learnt, and its dev part is the test.
 Of Reuters (several labels a text) both give what has even odds, at least one.
 imdb: hidden words of all 25,000 training reviews for --seconds, then classification with --labelled
 of them, against classification alone: a paired test on 5,000 test reviews.

@@ -79,6 +79,19 @@ def test_a_saved_set_is_a_corpus_without_its_test_part(saved):
     assert sorted(read) == sorted(parts["train"]["text"])
 
 
+def test_a_saved_validation_part_validates(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    parts = {
+        name: datasets.Dataset.from_dict({"text": [f"{name} {i}" for i in range(5)]})
+        for name in ("train", "validation", "test")
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    corpus = open_corpus(str(tmp_path / "saved"))
+    assert list(corpus.train()) == list(parts["train"]["text"])
+    assert list(corpus.validation()) == list(parts["validation"]["text"])
+    assert corpus.notes == ["Left out: test."]
+
+
 def test_saved_parts_of_tags_and_of_texts_with_their_target(tmp_path):
     datasets = pytest.importorskip("datasets")
     words = datasets.Dataset.from_dict(

@@ -11,6 +11,7 @@ from tiny_task import Tiny
 from hornbook.data.examples import Document, Example
 from hornbook.errors import ConfigError
 from hornbook.nn.precision import Precision
+from hornbook.recipes.adaptation_settings import usual_rate
 from hornbook.recipes.preflight import findings_of, reading_of, refuse
 from hornbook.recipes.rehearsal import Rehearsal, activation_bytes, advice, batch_of, rehearse
 from hornbook.tasks.task import Finding, Parts
@@ -182,8 +183,17 @@ def test_a_batch_that_is_not_learnt_is_found():
 
 
 def test_advice_follows_the_size_of_the_data():
-    few, many = advice(settings(), 100), advice(settings(lr=1e-5, method="lora"), 10_000)
+    few = advice(settings(), 100, d_model=768)
+    many = advice(settings(lr=1e-5, method="lora"), 10_000, d_model=768)
     assert any("--method head" in words for words in few)
     assert any("low for lora" in words for words in many)
     texts = settings().model_copy(update={"task": "continue"})
-    assert not any("examples" in words for words in advice(texts, 100))
+    assert not any("examples" in words for words in advice(texts, 100, d_model=768))
+
+
+def test_a_rate_that_was_decided_here_is_not_found_fault_with():
+    for d_model in (64, 768, 4096):
+        own = settings(lr=usual_rate(settings(), d_model=d_model))
+        assert not any("lr" in words for words in advice(own, 100, d_model=d_model))
+        high = own.model_copy(update={"lr": 5 * own.lr})
+        assert any("high for full" in words for words in advice(high, 100, d_model=d_model))

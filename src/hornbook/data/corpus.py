@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -172,11 +172,13 @@ def open_corpus(
         name = name.removeprefix(PREFIX)
         documents = partial(hub_texts, name, text, notes)
         return by_document(name, documents, share, seed=seed, source=PREFIX + name, notes=notes)
+    if parts := saved_parts(path):
+        return _of_parts(path, parts, text, share, seed)
     paths = _files(path)
     if len(paths) == 1 and is_text_file(paths[0]) and not holds_many(paths[0]):
         return _of_one_file(paths[0], share, notes)
     documents = partial(_documents, paths, text, notes)
-    label = path.resolve().name if len(paths) > 1 else paths[0].name
+    label = path.resolve().name if len(paths) > 1 or is_arrow(path) else paths[0].name
     corpus = by_document(label, documents, share, seed=seed, source=name, notes=notes)
     if len(paths) > 1:
         notes.append(f"{len(paths):,} files, in the order of their names.")
@@ -245,6 +247,27 @@ def _of_one_file(path: Path, share: float, notes: list[str]) -> Corpus:
     )
 
 
+def _of_parts(
+    path: Path, parts: Mapping[str, Path], text: str | None, share: float, seed: int
+) -> Corpus:
+    """A set that `datasets` saved: its training part, and its validation part if it has one."""
+    if "train" not in parts:
+        raise DataError(
+            f"{path} has no part 'train', but {', '.join(parts)}", hint="Name one: PATH/PART."
+        )
+    notes: list[str] = []
+    if left := [name for name in parts if name not in ("train", "validation")]:
+        notes.append(f"Left out: {', '.join(left)}.")
+    train, validation = (
+        partial(_documents, files_of(parts[name]) if name in parts else [], text, notes)
+        for name in ("train", "validation")
+    )
+    name = path.resolve().name
+    if "validation" not in parts:
+        return by_document(name, train, share, seed=seed, source=str(path), notes=notes)
+    return Corpus(name, train, validation, notes=notes, source=str(path))
+
+
 def _of_dataset(name: str, share: float, seed: int) -> Corpus:
     dataset = DATASETS.load(name)()
     texts = [example.document.full for example in dataset.train]
@@ -266,9 +289,8 @@ def _documents(paths: Sequence[Path], text: str | None, notes: list[str]) -> Ite
 
 def _files(path: Path) -> list[Path]:
     """The files meant by a path: itself, those of a folder, or of a glob, in order of names."""
-    saved = saved_parts(path).get("train", path)
-    if is_arrow(saved):
-        return files_of(saved)
+    if is_arrow(path):
+        return files_of(path)
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if p.is_file() and not _hidden(p, path)]
         if not found:

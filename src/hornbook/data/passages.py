@@ -19,6 +19,7 @@ from hornbook.errors import ConfigError, DataError, nearest
 
 PASSAGE = 4000  # characters
 MOST_READ = 20_000  # old passages, of a corpus that may have no end
+MOST_LEARNT, MOST_VALIDATED = 100_000, 2_000  # documents, which are held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,26 @@ def open_passages(data: str, columns: Mapping[str, str], *, seed: int) -> Divide
         if name != "text":
             raise ConfigError(f"there is no column '{name}' to name", hint=nearest(name, ["text"]))
     corpus = open_corpus(data, text=columns.get("text"), seed=seed)
-    train = list(passages(corpus.train(), one_text=corpus.one_text))
-    validation = list(passages(corpus.validation(), one_text=corpus.one_text))
-    notes = list(corpus.notes)
+    texts, held_out, notes = first_texts(corpus)
+    train = list(passages(texts, one_text=corpus.one_text))
+    validation = list(passages(held_out, one_text=corpus.one_text))
     if corpus.one_text:
         notes.append(f"Examples are passages of about {PASSAGE:,} characters of the one text.")
     return Divided(corpus, train, validation, notes)
+
+
+def first_texts(corpus: Corpus) -> tuple[list[str], list[str], list[str]]:
+    """Documents to learn from and to validate on, as many as memory bears, and notes on them."""
+    train = list(islice(corpus.train(), MOST_LEARNT + 1))
+    validation = list(islice(corpus.validation(), MOST_VALIDATED))
+    notes = list(corpus.notes)
+    if len(train) > MOST_LEARNT:
+        train.pop()
+        notes.append(
+            f"The first {MOST_LEARNT:,} documents are read; `hornbook train` reads a corpus of any "
+            "size."
+        )
+    return train, validation, notes
 
 
 def passages(documents: Iterable[str], *, one_text: bool) -> Iterator[Passage]:

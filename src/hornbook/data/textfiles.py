@@ -21,7 +21,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from hornbook.data.rows import COMPRESSIONS, decode
+from hornbook.data.arrow_files import SUFFIXES
+from hornbook.data.rows import COMPRESSIONS, PARQUET, TEXT_FORMS, decode
 from hornbook.errors import DataError
 
 LONGEST = 1 << 20  # characters of a document: a longer text is cut at a line's end
@@ -230,8 +231,7 @@ def is_text_file(path: Path) -> bool:
     return not suffixes or suffixes[-1] not in TABLES
 
 
-TABLES: tuple[str, ...] = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
-TABLES += (".parquet", ".pq", ".arrow", ".feather")
+TABLES = (*TEXT_FORMS, *PARQUET, *SUFFIXES)
 
 
 def holds_many(path: Path) -> bool:

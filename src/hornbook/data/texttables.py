@@ -15,7 +15,7 @@ from typing import Any
 
 from hornbook.data.arrow_files import batches, is_arrow
 from hornbook.data.hub import stream_rows
-from hornbook.data.rows import COMPRESSIONS, LARGEST_FIELD, TEXT_FORMS, read_rows
+from hornbook.data.rows import COMPRESSIONS, LARGEST_FIELD, PARQUET, TEXT_FORMS, read_rows
 from hornbook.data.tables import MISSING_TEXTS, TEXT_NAMES
 from hornbook.data.textfiles import pieces_of, reading
 from hornbook.errors import DataError, UnknownNameError, nearest
@@ -34,7 +34,7 @@ def texts_of(path: Path, column: str | None, notes: list[str]) -> Iterator[str]:
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-    if suffixes[-1] in (".parquet", ".pq"):
+    if suffixes[-1] in PARQUET:
         yield from _parquet(path, column, notes)
         return
     if is_arrow(path):

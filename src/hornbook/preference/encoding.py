@@ -9,6 +9,7 @@ from typing import Any
 from hornbook.data.preferences import Prompt
 from hornbook.errors import ConfigError, DataError
 from hornbook.tasks.branches import Tokens
+from hornbook.tasks.room import room
 from hornbook.tasks.turns import first_end, n_common
 from hornbook.text.chat_template import ChatTemplate
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
@@ -47,13 +48,7 @@ class Encoder:
     @classmethod
     def of(cls, bundle: Any, max_tokens: int | None = None) -> Encoder:
         """A bundle's. Raises ConfigError for more tokens than its context holds."""
-        context = getattr(bundle.model.config, "context_length", LONGEST)
-        if max_tokens is not None and max_tokens > context:
-            raise ConfigError(
-                f"max_tokens is {max_tokens}; the model reads {context}",
-                hint=f"Take at most {context}.",
-            )
-        longest = max_tokens or min(context, LONGEST)
+        longest = room(bundle, max_tokens, usual=LONGEST)
         return cls(bundle.tokenizer, bundle.template, bundle.stop_tokens, longest)
 
     def encode(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
+from hornbook.recipes.adaptation_settings import AdaptSettings, usual_rate
 
 RUNNING_TEXT = ("fill", "continue")  # a text teaches as many things as it has tokens
 
 
-def advice(settings: AdaptSettings, n_examples: int) -> list[str]:
-    """Which method and length suit data of this size; what is not as one would expect it."""
+def advice(settings: AdaptSettings, n_examples: int, *, d_model: int) -> list[str]:
+    """Which method and length suit data of this size; what is not as one would expect it.
+
+    d_model: the width of the model, whose rates go with it.
+    """
     method, said = settings.method, []
     if settings.task in RUNNING_TEXT:
         n_examples = 0
@@ -36,8 +39,8 @@ def advice(settings: AdaptSettings, n_examples: int) -> list[str]:
         said.append(
             f"{epochs:g} epochs of {n_examples:,} examples overfit often: --set patience=2."
         )
-    if settings.lr is not None and method in ("full", "last-2") and settings.lr > 5e-4:
-        said.append(f"lr {settings.lr:g} is high for {method}: 2e-5 to 2e-4 is usual.")
-    if settings.lr is not None and method in ADAPTERS and settings.lr < 5e-5:
-        said.append(f"lr {settings.lr:g} is low for {method}: 1e-4 to 1e-3 is usual.")
+    usual = usual_rate(settings, d_model=d_model)
+    if settings.lr is not None and not usual / 8 < settings.lr < 4 * usual:
+        word = "high" if settings.lr > usual else "low"
+        said.append(f"lr {settings.lr:g} is {word} for {method}: {usual:g} is usual at this width.")
     return said

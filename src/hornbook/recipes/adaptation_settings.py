@@ -91,12 +91,17 @@ class Decided:
     names: tuple[str, ...]
 
 
+def usual_rate(settings: AdaptSettings, *, d_model: int) -> float:
+    """The peak rate where nobody says, for the method, the task and the model's width."""
+    rate = RATES[settings.method.partition("-")[0]] * PACE.get(settings.task, 1.0)
+    return float(f"{rate * 768 / d_model:.2g}")
+
+
 def decided(settings: AdaptSettings, *, d_model: int) -> Decided:
     """Rate and length. d_model: the model's width; wider models take smaller steps."""
     found: dict[str, Any] = {}
     if settings.lr is None:
-        rate = RATES[settings.method.partition("-")[0]] * PACE.get(settings.task, 1.0)
-        found["lr"] = float(f"{rate * 768 / d_model:.2g}")
+        found["lr"] = usual_rate(settings, d_model=d_model)
     if "tokens_per_step" not in settings.model_fields_set and settings.task in TOKENS:
         found["tokens_per_step"] = TOKENS[settings.task]
     if settings.epochs is settings.steps is settings.time is None:

@@ -25,7 +25,7 @@ from hornbook.nn.rounds import FEWEST_LEARNT
 from hornbook.recipes.adaptation import compares
 from hornbook.recipes.adaptation_advice import advice
 from hornbook.recipes.adaptation_settings import ADAPTERS, AdaptSettings
-from hornbook.recipes.rates import make_optimizer
+from hornbook.recipes.rates import make_optimizer, width
 from hornbook.records import AdaptPlanRecord, MemoryRecord
 from hornbook.tasks.task import Finding, Task
 from hornbook.training.memory import keep_freed_memory
@@ -302,7 +302,9 @@ def _plan(run: Rehearsal, memory: MemoryRecord, available: int) -> AdaptPlanReco
         memory=memory,
         memory_available=available,
         fits=True,
-        advice=advice(run.settings, len({item.source for item in run.items})),
+        advice=advice(
+            run.settings, len({item.source for item in run.items}), d_model=width(run.model)
+        ),
     )
 
 

@@ -129,7 +129,7 @@ def _decoder(model: Any, opened: Bundle) -> Subject:
 
 def _encoder(opened: Bundle) -> Subject:
     """With its head for hidden words, a fresh one where it was saved without."""
-    task = Fill.make(opened, Parts("verify", (), ()), max_tokens=LONGEST)
+    task = Fill.make(opened, Parts("verify", (), ()))
     model = task.build(opened).eval()
 
     def loss(model: nn.Module, items: Sequence[Any]) -> LossSum:

@@ -25,8 +25,8 @@ from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
 from hornbook.tasks.answer_findings import findings
 from hornbook.tasks.answer_metrics import answer_metrics
+from hornbook.tasks.room import room as room_of
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import room as room_of
 from hornbook.text.encoding import Encoding
 from hornbook.text.frame import Frame
 from hornbook.text.tokenizer import Tokenizer

@@ -38,6 +38,7 @@ from hornbook.tasks.language_modeling import (
     marked_loss,
     token_log_probs,
 )
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.tasks.turns import Marker, Turns, end_of_turn
 from hornbook.text.chat_template import ChatTemplate
@@ -131,14 +132,8 @@ class Chat:
         Raises ConfigError for a model without a template when none is asked for, for another name,
         and for more tokens than the context holds.
         """
-        context = getattr(bundle.model.config, "context_length", LONGEST)
-        if max_tokens is not None and not 2 <= max_tokens <= context:
-            raise ConfigError(
-                f"max_tokens is {max_tokens}; the model reads {context}",
-                hint=f"Take from 2 to {context}.",
-            )
         sizes: dict[str, Any] = {
-            "max_tokens": max_tokens or min(context, LONGEST),
+            "max_tokens": room(bundle, max_tokens, usual=LONGEST),
             "answer_tokens": answer_tokens,
             "n_answers": n_answers,
         }

@@ -30,6 +30,7 @@ from hornbook.tasks.branches import (
     n_read,
     shape,
 )
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 
 LONGEST = 1024  # tokens of a context with an option, unless the model's context is shorter
@@ -80,13 +81,7 @@ class Choose:
     @classmethod
     def make(cls, bundle: Any, parts: Parts, *, max_tokens: int | None = None) -> Choose:
         """Raises ConfigError for more tokens than the model's context holds."""
-        context = getattr(bundle.model.config, "context_length", LONGEST)
-        if max_tokens is not None and max_tokens > context:
-            raise ConfigError(
-                f"max_tokens is {max_tokens}; the model reads {context}",
-                hint=f"Take at most {context}.",
-            )
-        return cls(bundle.tokenizer, max_tokens or min(context, LONGEST))
+        return cls(bundle.tokenizer, room(bundle, max_tokens, usual=LONGEST))
 
     @classmethod
     def reopen(cls, card: Mapping[str, Any], bundle: Any) -> Choose:

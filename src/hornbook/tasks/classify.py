@@ -31,8 +31,9 @@ from hornbook.tasks.classification import Batch
 from hornbook.tasks.decision import Decision
 from hornbook.tasks.label_findings import cut_short, label_findings
 from hornbook.tasks.metrics import multi_label_metrics, regression_metrics, single_label_metrics
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import in_the_models_order, reads_last, room, text_classifier
+from hornbook.tasks.text_heads import in_the_models_order, reads_last, text_classifier
 
 LONGEST = 256  # tokens, where nobody says; more costs time in proportion
 SCORE = ("score",)  # the one output of a number on a scale

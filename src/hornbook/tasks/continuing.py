@@ -37,6 +37,7 @@ from hornbook.tasks.language_modeling import (
     marked_loss,
     token_log_probs,
 )
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.text.frame import Frame
 from hornbook.text.tokenizer import END_OF_TEXT, Tokenizer
@@ -110,19 +111,13 @@ class Continue:
 
         Raises ConfigError for more tokens than the context holds, and as `open_corpus` does.
         """
-        context = getattr(bundle.model.config, "context_length", WINDOW)
-        if max_tokens is not None and not 2 <= max_tokens <= context:
-            raise ConfigError(
-                f"max_tokens is {max_tokens:,}; the model reads {context:,}",
-                hint=f"Take from 2 to {context:,}.",
-            )
 
         def size(texts: Sequence[str]) -> list[int]:
             return [len(ids) for ids in encode_documents(texts, bundle.tokenizer)]
 
         return cls(
             bundle.tokenizer,
-            max_tokens=max_tokens or min(WINDOW, context),
+            max_tokens=room(bundle, max_tokens, usual=WINDOW),
             old=keep or "",
             kept=old_passages(keep, size, most=OLD_TOKENS) if keep else (),
             chats=bundle.template is not None,

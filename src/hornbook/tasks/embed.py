@@ -32,8 +32,8 @@ from hornbook.nn.processes import of_all
 from hornbook.tasks.embed_losses import at_sizes, cosine_regression, in_batch_negatives, triplet
 from hornbook.tasks.label_findings import cut_short
 from hornbook.tasks.metrics import regression_metrics
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import room
 from hornbook.text.tokenizer import Tokenizer
 
 LOSSES: dict[Form, tuple[str, ...]] = {  # the first is what is taken when nobody says

@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from hornbook.data.batching import by_length
 from hornbook.data.corpus import open_corpus
 from hornbook.data.examples import Document
+from hornbook.data.passages import first_texts
 from hornbook.errors import CheckpointError, ConfigError, DataError, nearest
 from hornbook.models.heads import bare_trunk
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
 from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM, loss_of
 from hornbook.tasks.next_sentence import BertPretraining
+from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import room
 
 WINDOW = 128  # tokens, where nobody says: longer windows teach little more and cost attention
 SHARE = 0.15  # of the words
@@ -101,13 +102,12 @@ class Fill:
                     f"there is no column '{name}' to name", hint=nearest(name, ["text"])
                 )
         corpus = open_corpus(data, text=columns.get("text"), seed=seed)
-        train = [Document(text) for text in corpus.train()]
-        validation = [Document(text) for text in corpus.validation()]
+        train, validation, notes = first_texts(corpus)
         return Parts(
             corpus.name,
-            train,
-            validation,
-            notes=corpus.notes,
+            list(map(Document, train)),
+            list(map(Document, validation)),
+            notes=notes,
             source=corpus.source,
             licence=corpus.licence,
         )

@@ -24,6 +24,7 @@ from hornbook.models.heads import HeadConfig, TokenClassifier, bare_trunk
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
 from hornbook.tasks.classification import Batch, rows_over
+from hornbook.tasks.room import room as room_of
 from hornbook.tasks.sub_words import (
     Aggregation,
     Unit,
@@ -36,7 +37,6 @@ from hornbook.tasks.sub_words import (
 from hornbook.tasks.tag_findings import findings, listed
 from hornbook.tasks.tag_metrics import entity_metrics, macro_f1, word_accuracy
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import room as room_of
 from hornbook.text.encoding import Encoding
 from hornbook.text.frame import Frame
 from hornbook.text.tokenizer import Tokenizer

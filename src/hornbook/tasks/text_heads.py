@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hornbook.errors import ConfigError
 from hornbook.interop.huggingface import pooler_in
 from hornbook.models.gpt import GPT
 from hornbook.models.heads import (
@@ -71,14 +70,3 @@ def in_the_models_order(names: Sequence[str], model: Any) -> tuple[str, ...]:
     if isinstance(model, SequenceClassifier) and set(model.config.label_names) == set(names):
         return model.config.label_names
     return tuple(names)
-
-
-def room(bundle: Any, max_tokens: int | None, *, usual: int) -> int:
-    """How many tokens of a text are read. Raises ConfigError for more than the model's context."""
-    most = getattr(bundle.model.config, "context_length", None) or usual
-    if max_tokens is not None and max_tokens > most:
-        raise ConfigError(
-            f"max_tokens is {max_tokens:,}, and the model reads {most:,}",
-            hint=f"Take {most:,} or fewer.",
-        )
-    return max_tokens or min(usual, most)

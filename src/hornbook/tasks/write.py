@@ -16,9 +16,9 @@ from hornbook.errors import ConfigError, DataError
 from hornbook.interop.turns import write_bounds
 from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.nn.losses import LossSum
+from hornbook.tasks.room import room
 from hornbook.tasks.seq2seq import bounds
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import room
 from hornbook.tasks.turn_findings import pad_ends, unended
 from hornbook.tasks.turns import end_of_turn
 from hornbook.tasks.write_forms import AfterPrompt, Form, FromSource, WriteItem
