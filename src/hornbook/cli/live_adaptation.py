@@ -122,6 +122,7 @@ def looked_in_words(evaluation: EvaluationRecord) -> str:
     parts = [f"{words}: validation loss " + ("not finite" if loss is None else f"{loss:.4f}")]
     if evaluation.train_loss is not None:
         parts.append(f"training {evaluation.train_loss:.4f}")
-    for name, value in list(evaluation.metrics.items())[:4]:
+    others = [(name, value) for name, value in evaluation.metrics.items() if name != "loss"]
+    for name, value in others[:4]:
         parts.append(f"{name} {'–' if value is None else f'{value:.4f}'}")
     return ", ".join(parts)
