@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from hornbook import bundle
 from hornbook.cli.main import app
 from hornbook.errors import ConfigError, DataError
+from hornbook.models.heads import HeadConfig, SequenceClassifier, bare_trunk
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.recipes.judge import CRITERIA, ModelJudge, Pair, messages_for
 from hornbook.text.chat_template import ChatTemplate
@@ -134,6 +135,61 @@ def test_a_file_of_another_judge_is_refused(talker, answers, tmp_path):
     out.write_text("{}\n")
     with pytest.raises(DataError, match="line 1 is no verdict"):
         hornbook("judge", *answers, "--by", talker, "--out", out)
+
+
+def test_a_file_goes_on_after_any_prompt_and_any_kill(answers, tmp_path):
+    """U+2028 and U+0085 end no line of the file; of a line that a kill cut nothing is left."""
+    for path in answers:
+        path.write_text(path.read_text().replace("What is", "What\\u2028\\u0085is"))
+    out = tmp_path / "mine.jsonl"
+    asking = ("judge", *answers, "--ask", "--out", out)
+    hornbook(*asking, input="1\n=\n2\nq\n")
+    whole = out.read_bytes()
+    first, second, third, _ = whole.split(b"\n")
+    assert "What\u2028\x85is".encode() in first
+    for torn in (third[:-1], third[: third.index("\u2028".encode()) + 1], third[:3], b""):
+        out.write_bytes(first + b"\n" + second + b"\n" + torn)
+        assert "2 pairs" in hornbook(*asking, input="q\n").stdout
+        hornbook(*asking, input="2\nq\n")
+        assert out.read_bytes() == whole
+    theirs = first + b"\nnot ours, and without an end"
+    out.write_bytes(theirs)
+    with pytest.raises(DataError, match="line 2 is no verdict"):
+        hornbook(*asking, input="2\nq\n")
+    assert out.read_bytes() == theirs
+
+
+def test_a_classifier_can_not_judge(talker, answers, tmp_path):
+    opened = bundle.open_model(str(talker))
+    trunk = bare_trunk(opened.model)
+    marks = SequenceClassifier(trunk, HeadConfig(trunk.config, ("reward",), problem="regression"))
+    bundle.save(tmp_path / "marks", marks, opened.tokenizer, template=opened.template)
+    for more in (("judge", *answers, "--by"), ("chat",), ("bench", "generate")):
+        with pytest.raises(ConfigError, match="SequenceClassifier.* can't generate") as caught:
+            hornbook(*more, tmp_path / "marks", input="")
+        assert "a model that continues a text" in caught.value.hint
+    (tmp_path / "marks/task.json").write_text('{"task": "reward"}')
+    with pytest.raises(ConfigError, match="fine-tuned to reward, not to generate") as caught:
+        hornbook("judge", *answers, "--by", tmp_path / "marks")
+    assert "hornbook run reward" in caught.value.hint
+
+
+def test_a_person_s_verdicts_on_other_answers_to_the_same_prompts_do_not_count(answers, tmp_path):
+    """One file takes all of a person's verdicts: those on a second comparison come later."""
+    first, second = answers
+    other = tmp_path / "c.jsonl"
+    other.write_text(second.read_text().replace("Nobody knows", "Ask me tomorrow"))
+    out, asked = tmp_path / "mine.jsonl", ("--ask", "--out", tmp_path / "mine.jsonl")
+    hornbook("judge", first, second, *asked, input="1\n" * 10)
+    hornbook("judge", first, other, *asked, input="=\n" * 10)
+    told = hornbook("judge", first, second, *asked, "--human", out).stdout
+    assert "1.000  kappa 1.000, 10 pairs" in told
+    with pytest.raises(DataError, match="judged none of these pairs"):
+        hornbook("judge", second, first, *asked, "--human", out, input="1\n")
+    hand = tmp_path / "hand.csv"
+    hand.write_text("prompt,verdict\n" + "".join(f"What is {i} and {i}?,tie\n" for i in range(10)))
+    told = hornbook("judge", first, other, *asked, "--human", hand).stdout
+    assert "agrees with the person               1.000" in told
 
 
 def test_a_person_is_asked_with_sides_hidden_and_goes_on_where_they_stopped(answers, tmp_path):

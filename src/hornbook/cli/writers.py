@@ -25,10 +25,13 @@ LARGE = 20_000_000  # parameters from which on reading the weights is what takes
 
 
 def open_bundle(name: str, precision: str = "auto") -> Bundle:
-    """A model that writes, by name. Raises ConfigError for one that doesn't, or a format that
-    nobody knows."""
+    """A model that writes, by name. Raises ConfigError for one that doesn't, such as a decoder with
+    a classifier's head, or a format that nobody knows."""
     check_precision(precision)
+    from torch import nn
+
     from hornbook import bundle
+    from hornbook.recipes.apply_plain import wrong_model
 
     opened = bundle.open_model(name)
     if opened.family not in {*WRITERS, TRANSLATOR}:
@@ -36,6 +39,8 @@ def open_bundle(name: str, precision: str = "auto") -> Bundle:
             f"{name} is a {opened.family}, which doesn't write text",
             hint="Name a decoder: gpt, gpt2, llama, bigram.",
         )
+    if isinstance(opened.model, nn.Module) and not hasattr(opened.model, "logits"):
+        raise wrong_model(opened, "generate", "a model that continues a text: gpt, llama, bigram")
     return opened
 
 

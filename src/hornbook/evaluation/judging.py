@@ -44,8 +44,8 @@ def judged(
     human: Mapping[str, Winner] | None = None,
 ) -> JudgingRecord:
     """The figures of verdicts by one judge. a, b: what the two are called. human: a person's
-    verdicts by prompt. Raises DataError where there is no verdict, or a person judged none of
-    these."""
+    verdicts, as `agreement` takes them. Raises DataError where there is no verdict, or a person
+    judged none of these."""
     if not verdicts:
         raise DataError("there is no verdict", hint="Judge a pair at least.")
     counts = Counter(verdict.verdict for verdict in verdicts)
@@ -69,12 +69,18 @@ def judged(
 def agreement(verdicts: Sequence[VerdictRecord], human: Mapping[str, Winner]) -> AgreementRecord:
     """The share of equal verdicts, and Cohen's kappa: how much of what chance leaves open is agreed
     on, (p - e) / (1 - e) with e the agreement of two who judge as often so, but by chance (Cohen
-    1960, equation 1). Raises DataError where no prompt was judged by both."""
-    both = [(v.verdict, human[v.prompt]) for v in verdicts if v.prompt in human]
+    1960, equation 1).
+
+    human: by a verdict's key, which is of prompt, answers and criteria; by its prompt where no key
+    is known. Raises DataError where nothing was judged by both.
+    """
+    theirs_on = [human.get(v.key) or human.get(v.prompt) for v in verdicts]
+    both = [(v.verdict, said) for v, said in zip(verdicts, theirs_on, strict=True) if said]
     if not both:
         raise DataError(
-            "the person judged none of these prompts",
-            hint="A line for each: a prompt of the answers' files, and a verdict A, B or tie.",
+            "the person judged none of these pairs",
+            hint="What --ask wrote counts for the same answers, A and B alike, by the same "
+            "--criteria; by hand: a line of prompt and verdict (A, B or tie) for each.",
         )
     n = len(both)
     share = sum(one == other for one, other in both) / n

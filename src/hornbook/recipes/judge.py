@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ PROMPTS = ("prompt", "text", "question", "instruction")
 ANSWERS = ("answer", "written", "completion", "response", "output")
 VERDICTS: dict[str, Winner] = {"a": "A", "b": "B", "tie": "tie"}
 _AT_ONCE = 16  # pairs whose verdicts are written down together
+_BEGINNING = b'{"key":'  # of a line of verdicts
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def read_pairs(a: Path, b: Path) -> tuple[list[Pair], list[str]]:
 
 
 def read_human(path: Path) -> dict[str, Winner]:
-    """A person's verdicts by prompt: rows of prompt and verdict (A, B or tie), such as `--ask`
-    writes. Raises DataError for another verdict."""
+    """A person's verdicts by key, as `--ask` writes them; a row without a key, made by hand, by its
+    prompt. A verdict is A, B or tie: raises DataError for another."""
     found = {}
     table = read_rows(path)
     for row, place in zip(table.rows, table.places, strict=True):
@@ -82,7 +84,7 @@ def read_human(path: Path) -> dict[str, Winner]:
                 f"{path}, {place}: a prompt with a verdict is wanted, the verdict is '{said}'",
                 hint="Allowed: A, B, tie.",
             )
-        found[row["prompt"]] = VERDICTS[said]
+        found[row.get("key") or row["prompt"]] = VERDICTS[said]
     return found
 
 
@@ -201,25 +203,31 @@ PERSON = "a person"
 class Verdicts:
     """A file of one judge's verdicts, a line each; what it holds already is not asked again.
 
-    Raises DataError for a file of another judge, or that holds other lines.
+    Half a line that a kill left at its end is taken away. Raises DataError for a file of another
+    judge, or that holds other lines.
     """
 
     def __init__(self, path: Path, by: str) -> None:
         self.path = path
         self.known: dict[str, VerdictRecord] = {}
-        for number, line in enumerate(_lines(path), 1):
+        data = path.read_bytes() if path.is_file() else b""
+        # Not splitlines(): a prompt may hold U+2028 and the like as they are.
+        *lines, torn = data.split(b"\n")
+        if not _BEGINNING.startswith(torn[: len(_BEGINNING)]):  # not ours to take away
+            raise _no_verdict(path, len(lines) + 1)
+        for number, line in enumerate(lines, 1):
             try:
                 found = VerdictRecord.model_validate_json(line)
             except ValidationError as error:
-                raise DataError(
-                    f"{path}, line {number} is no verdict", hint="Take another file: --out F."
-                ) from error
+                raise _no_verdict(path, number) from error
             if found.by != by:
                 raise DataError(
                     f"{path} holds verdicts by {found.by}, not by {by}",
                     hint="Take another file: --out F.",
                 )
             self.known[found.key] = found
+        if torn:
+            os.truncate(path, len(data) - len(torn))
 
     def add(self, verdict: VerdictRecord) -> None:
         """Written down at once: who stops here loses nothing."""
@@ -227,6 +235,10 @@ class Verdicts:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(verdict.model_dump_json() + "\n")
         self.known[verdict.key] = verdict
+
+
+def _no_verdict(path: Path, number: int) -> DataError:
+    return DataError(f"{path}, line {number} is no verdict", hint="Take another file: --out F.")
 
 
 def judge_all(
@@ -273,7 +285,3 @@ def _column(columns: Sequence[str], names: Sequence[str], path: Path) -> str:
         f"{path} has no column '{names[0]}'; it has {', '.join(columns)}",
         hint=f"Name it one of: {', '.join(names)}.",
     )
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
