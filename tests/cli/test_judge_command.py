@@ -165,7 +165,7 @@ def test_a_classifier_can_not_judge(talker, answers, tmp_path):
     marks = SequenceClassifier(trunk, HeadConfig(trunk.config, ("reward",), problem="regression"))
     bundle.save(tmp_path / "marks", marks, opened.tokenizer, template=opened.template)
     for more in (("judge", *answers, "--by"), ("chat",), ("bench", "generate")):
-        with pytest.raises(ConfigError, match="SequenceClassifier.* can't generate") as caught:
+        with pytest.raises(ConfigError, match=r"SequenceClassifier.* can't generate") as caught:
             hornbook(*more, tmp_path / "marks", input="")
         assert "a model that continues a text" in caught.value.hint
     (tmp_path / "marks/task.json").write_text('{"task": "reward"}')
