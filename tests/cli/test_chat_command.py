@@ -170,6 +170,10 @@ def test_the_prompt_shown_forgets_what_a_chat_would_forget(talker):
     assert len(prompts) == 6 and all(len(p["tokens"]) <= 160 - 12 for p in prompts)
     assert "friend 0?" in prompts[0]["text"] and "friend 0?" not in prompts[-1]["text"]
     assert "".join(prompts[-1]["pieces"]) == prompts[-1]["text"]
+    more = ("--show-prompt", "--json", "-n", 12, "--context", 100_000)
+    assert (
+        hornbook("chat", talker, *more, input=lines).stdout == told.stdout
+    )  # reads 160 all the same
 
 
 def test_a_model_that_was_never_taught_to_answer_says_so(mute):

@@ -220,6 +220,8 @@ def test_an_answer_does_not_move_the_cursor(tmp_path):
     told = hornbook("judge", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--ask",
                     "--out", tmp_path / "v.jsonl", input="q\n")  # fmt: skip
     assert "\x1b" not in told.stderr and "nothing was judged" in told.stderr
+    shown = hornbook("judge", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--ask", "--show-prompt")
+    assert "\x1b" not in shown.stdout and "�[2Jgone" in shown.stdout
 
 
 def test_the_prompt_is_shown_as_the_model_reads_it(talker, answers):

@@ -44,6 +44,17 @@ def test_a_run_is_evaluated_on_its_own_division(run):
     assert test["look"] == 1 and test["n_examples"] == summary["n_test"]
 
 
+def test_columns_of_other_data_are_named(run, tmp_path):
+    """As everywhere else: a blank before the = is none of the name."""
+    rows = [f"{mark} wheat rose,grain\n{mark} tin fell,metal\n" for mark in "abcdefghij"]
+    (tmp_path / "new.csv").write_text("body,kind\n" + "".join(rows))
+    words = ["evaluate", run, "--data", tmp_path / "new.csv", "--on", "all", "--quiet", "--json"]
+    told = hornbook(*words, "--column", "text =body", "--column", "label=kind").stdout
+    assert json.loads(told)["n_examples"] == 20
+    with pytest.raises(ConfigError, match="is not name=COLUMN"):
+        hornbook(*words, "--column", "body")
+
+
 # hornbook run
 
 

@@ -196,10 +196,49 @@ def test_options_are_read_as_where_they_are_learnt(table, models, tmp_path):
     assert [one["option"] for one in found["options"]] == ["ada; or, so", "tin"]
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("question,body\nwho?,no\n", ()),
+        ("prompt,note\nwho?,no\n", ()),
+        ("text,ctx\nno,who?\n", ()),
+        ("stem,text\nwho?,no\n", ("--column", "context=stem")),
+        ("stem,text\nwho?,no\n", ("--column", "text=stem")),
+    ],
+)
+def test_the_context_is_the_same_column_whoever_gives_the_options(table, column, models, tmp_path):
+    (tmp_path / "q.csv").write_text(table)
+    (found,) = objects("choose", models / "chats", *OPTIONS, "--file", tmp_path / "q.csv", *column)
+    assert found["text"] == "who?"
+    rows = [f"{row},{end}" for row, end in zip(table.split(), ("A,B", "ada,tin"), strict=True)]
+    (tmp_path / "q.csv").write_text("\n".join(rows))
+    (found,) = objects("choose", models / "chats", "--file", tmp_path / "q.csv", *column)
+    assert found["text"] == "who?"
+
+
 def test_a_row_without_two_options_is_named(models, tmp_path):
     (tmp_path / "q.csv").write_text("body,options\nwho?,ada|tin\nwhat?,tin\n")
     with pytest.raises(DataError, match="line 3: there are 1 options"):
         hornbook("choose", "m", "--file", tmp_path / "q.csv", "--column", "text=body")
+
+
+# Terminals
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "words"),
+    [
+        ("anonymize", "tags", ("{}",)),
+        ("tag", "tags", ("{}",)),
+        ("reward", "marks", ("who?", "{}", "no {}")),
+        ("classify", "labels", ("{}", "no {}")),
+        ("choose", "chats", (ONE, "--option", "{}", "--option", "tin")),
+        ("similarity", "encoder", ("{}", "no {}")),
+    ],
+)
+def test_a_terminal_is_not_moved_by_a_text(task, model, words, models):
+    told = hornbook(task, models / model, *(word.format("ada \x1b[2J\x9bfell") for word in words))
+    assert "\x1b" not in told.stdout and "\x9b" not in told.stdout and "�" in told.stdout
 
 
 # Articles

@@ -8,7 +8,7 @@ import json
 import pytest
 from tiny_news import OTHERS, WORDS, asking, hornbook, made
 
-from hornbook.errors import ConfigError
+from hornbook.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,26 @@ def test_texts_to_label_next_are_unsure_and_unlike(run, tmp_path):
     assert found[0]["row"] == texts.index(unsure) + 1
     with pytest.raises(ConfigError, match="is there already"):
         hornbook(*words, "--out", tmp_path / "picked.csv")
+
+
+def test_a_text_does_not_move_the_cursor(run, tmp_path):
+    (tmp_path / "new.txt").write_text("wheat \x1b[2Jrose\n\x9bcorn fell\n")
+    told = hornbook("data", "select", run, tmp_path / "new.txt", "--quiet").stdout
+    assert "\x1b" not in told and "\x9b" not in told
+    assert "wheat �[2Jrose" in told and "�corn fell" in told
+
+
+def test_no_column_is_written_over(run, tmp_path):
+    (tmp_path / "new.csv").write_text("text,margin\nwheat rose,3 cm\ntin fell,4 cm\n")
+    words = ["data", "select", run, tmp_path / "new.csv", "--quiet"]
+    with pytest.raises(ConfigError, match="has a column 'margin'") as caught:
+        hornbook(*words, "--out", tmp_path / "picked.csv")
+    assert "Rename it" in caught.value.hint and not (tmp_path / "picked.csv").exists()
+    assert "wheat rose" in hornbook(*words).stdout  # nothing is written
+
+
+def test_a_file_without_texts_is_named(run, tmp_path):
+    (tmp_path / "new.txt").write_text("")
+    with pytest.raises(DataError, match=r"new\.txt is empty") as caught:
+        hornbook("data", "select", run, tmp_path / "new.txt")
+    assert "hornbook run" not in caught.value.hint

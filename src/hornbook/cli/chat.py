@@ -87,8 +87,8 @@ def command(
         from hornbook.cli.chat_prompts import show_prompts
         from hornbook.generation.reading import context_length_of
 
-        room = context or context_length_of(opened.model)
-        longest = longest_prompt(room, n_tokens)
+        own = context_length_of(opened.model)
+        longest = longest_prompt(min(own, context or own), n_tokens)
         show_prompts(opened, sys.stdin, system=system, longest=longest, as_json=as_json)
         return
     said = run_in(opened.model, precision)

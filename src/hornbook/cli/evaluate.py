@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +48,8 @@ def command(
     (--data D --on all) are a test too. To choose between trials of one search by the test part is
     refused, and so is a comparison on examples that one of the two learnt from.
     """
+    from hornbook.cli.finetune import named
+    from hornbook.cli.progress import counting
     from hornbook.recipes.assessing import evaluate_run
     from hornbook.reports.card_on_test import write_test_scores
 
@@ -58,12 +59,12 @@ def command(
         run,
         part=on,  # type: ignore[arg-type]
         data=data,
-        columns=named(column or ()),
+        columns=dict(map(named, column)) if column else None,
         against=against,
         task=task,
         limit=limit,
         out=out,
-        progress=None if quiet else _progress,
+        progress=None if quiet else counting("predicted"),
     )
     card = write_test_scores(folder.parent) if on in ("test", "all") else None
     if as_json:
@@ -72,17 +73,6 @@ def command(
     show(record, folder)
     if card is not None:
         print(f"the card has the figures too: {card}")
-
-
-def named(columns: Sequence[str]) -> dict[str, str] | None:
-    """name=COLUMN, as given. Raises ConfigError for another form."""
-    found = {}
-    for one in columns:
-        name, equals, column = one.partition("=")
-        if not (name and equals and column):
-            raise ConfigError(f"--column {one} names no column", hint="Write --column text=body")
-        found[name] = column
-    return found or None
 
 
 def show(record: AssessmentRecord, folder: Path) -> None:
@@ -150,9 +140,3 @@ def _p(value: float | None) -> str:
     if value is None:
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _progress(done: int, n: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done >= n else ""
-        print(f"\r{done:,} of {n:,} predicted", end=end, file=sys.stderr, flush=True)

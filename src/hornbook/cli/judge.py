@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hornbook.cli.harmless import harmless
+from hornbook.cli.progress import counting
 from hornbook.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def command(
     known = None if human is None else recipe.read_human(human)
     pairs, notes = recipe.read_pairs(a, b)
     if show_prompt:
-        print(_prompt(by, pairs[0], criteria))
+        print(harmless(_prompt(by, pairs[0], criteria)))
         return
     path = out or Path("my-verdicts.jsonl" if ask else "verdicts.jsonl")
     verdicts = recipe.Verdicts(path, by or recipe.PERSON)
@@ -60,7 +62,7 @@ def command(
         found = _asked(pairs, verdicts, criteria)
     else:
         judge = recipe.ModelJudge(_opened(by), criteria)
-        found = recipe.judge_all(judge, pairs, verdicts, _progress)
+        found = recipe.judge_all(judge, pairs, verdicts, counting("pairs judged"))
     if not found:
         print("nothing was judged", file=sys.stderr)
         return
@@ -102,8 +104,6 @@ def _asked(pairs: Sequence[Pair], verdicts: Verdicts, criteria: str) -> list[Ver
 
 def _reply(pair: Pair, criteria: str, where: str) -> str | None:
     """1, 2 or =; None where they stop."""
-    from hornbook.cli.harmless import harmless
-
     first, second = (pair.a, pair.b) if pair.a_comes_first(criteria) else (pair.b, pair.a)
     for heading, text in ((where, pair.prompt), ("answer 1", first), ("answer 2", second)):
         print(f"── {heading} ──\n{harmless(text)}\n", file=sys.stderr)
@@ -139,9 +139,3 @@ def _show(record: JudgingRecord) -> None:
     for note in record.notes:
         print(f"- {note}")
     print(f"verdicts {record.verdicts}")
-
-
-def _progress(done: int, n: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done >= n else ""
-        print(f"\r{done:,} of {n:,} pairs judged", end=end, file=sys.stderr, flush=True)

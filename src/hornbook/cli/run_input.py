@@ -55,6 +55,8 @@ def rows_of(task: str, reads: Sequence[str], given: Given) -> list[dict[str, Any
     if given.columns:
         raise ConfigError("--column is for tables", hint="Name one: --file texts.csv.")
     texts = _texts(task, given)
+    if not texts and given.file is not None:
+        raise DataError(f"{given.file} is empty", hint="Each line of it is a text.")
     if not texts:
         raise ConfigError(
             "there is nothing to read",

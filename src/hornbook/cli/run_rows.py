@@ -16,7 +16,8 @@ from hornbook.errors import DataError, UnknownNameError, nearest
 if TYPE_CHECKING:
     from hornbook.data.rows import Table
 
-# What the columns of a table are called, the likeliest first; `text` as in `data.tables`.
+# What the columns of a table are called, the likeliest first; `text` as in `data.tables`, the text
+# of a choice as in `data.choices`.
 NAMES = {
     "question": ("question", "query"),
     "context": ("context", "passage", "paragraph", "document", "text"),
@@ -35,7 +36,9 @@ def rows_of_table(
     same: what all rows have. columns: what a person named. Raises UnknownNameError for a column
     that the task doesn't read or the table doesn't have, DataError for rows that are wrong.
     """
+    from hornbook.data import choices
     from hornbook.data.rows import read_rows
+    from hornbook.data.tables import TEXT_NAMES
 
     if not file.is_file():
         raise DataError(f"there is no file {file}", hint="Paths are seen from this folder.")
@@ -46,12 +49,17 @@ def rows_of_table(
         print(note, file=sys.stderr)
     if "options" in reads and "options" not in same:
         return _posed(table, columns)
+    texts = TEXT_NAMES
+    if "options" in reads:  # given for all: the context is called as beside a row's own
+        texts = choices.NAMES["context"]
+        columns = {"text" if ours == "context" else ours: name for ours, name in columns.items()}
     own = [name for name in reads if name not in same]
     if strange := [name for name in columns if name not in own]:
         raise UnknownNameError(
             f"{task} reads no column '{strange[0]}' of a table", hint=nearest(strange[0], own)
         )
-    chosen = {name: _column(table, name, columns.get(name)) for name in own}
+    usual = NAMES | {"text": texts}
+    chosen = {name: _column(table, name, columns.get(name), usual[name]) for name in own}
     return [
         dict(same) | {name: _value(row.get(column), name) for name, column in chosen.items()}
         for row in table.rows
@@ -80,13 +88,10 @@ def _answered(table: Table, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _column(table: Table, name: str, wanted: str | None) -> str:
+def _column(table: Table, name: str, wanted: str | None, usual: Sequence[str]) -> str:
     """The table's column for one of ours. Raises UnknownNameError naming those it has."""
-    from hornbook.data.tables import TEXT_NAMES
-
-    known = TEXT_NAMES if name == "text" else NAMES[name]
     by_folded = {column.casefold(): column for column in table.columns}
-    found = wanted or next((by_folded[k] for k in known if k in by_folded), None)
+    found = wanted or next((by_folded[k] for k in usual if k in by_folded), None)
     if found is None and name == "text" and len(table.columns) == 1:
         found = table.columns[0]
     if found is None or found not in table.columns:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hornbook.cli.harmless import harmless
+
 _AROUND = 160  # characters of a context that are shown on either side of an answer
 _NAMES = ("text", "question", "first", "prompt")
 
@@ -19,8 +21,9 @@ def show(task: str, found: Mapping[str, Any], *, several: bool, top: int) -> Non
         name = next((found[n] for n in _NAMES if n in found), "")
         if isinstance(name, list):  # a conversation: what was said last
             name = name[-1]["content"]
-        console.print(Text(" ".join(str(name).split())[:100], style="dim"))
+        console.print(Text(harmless(" ".join(str(name).split())[:100]), style="dim"))
     for line in _SHOWN[task](found, top):
+        line.plain = harmless(line.plain)  # as long as it was: its styles stay where they are
         console.print(line)
     if several and task in ("answer", "chat", "generate"):
         console.print()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hornbook.cli.harmless import harmless
 from hornbook.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def select_command(
 
     The most telling stands first. Label them, add them to the training data, and fine-tune again.
     """
-    from hornbook.cli.evaluate import _progress
     from hornbook.cli.finetune import named
+    from hornbook.cli.progress import counting
     from hornbook.cli.run_input import Given, rows_of
     from hornbook.files import write_text
     from hornbook.recipes.selecting import pick_texts
@@ -48,8 +49,8 @@ def select_command(
         raise ConfigError(f"{out} is there already", hint="Choose another --out.")
     given = Given(file=file, columns=dict(map(named, column or [])))
     texts = [str(row["text"]) for row in rows_of("classify", ("text",), given)]
-    picks = pick_texts(run, texts, n, progress=None if quiet else _progress)
-    rows = [dict(row) for row in _whole_rows(file, texts)] if out else []
+    rows = _whole_rows(file, texts) if out is not None else []
+    picks = pick_texts(run, texts, n, progress=None if quiet else counting("predicted"))
     if out is not None:
         write_text(out, table_of([rows[pick.row] for pick in picks], picks))
     if as_json:
@@ -61,18 +62,27 @@ def select_command(
 
 
 def _whole_rows(file: Path, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """All columns of a table; of a file of lines the texts alone."""
+    """All columns of a table; of a file of lines the texts alone.
+
+    Raises ConfigError for a table with a column that is to be added.
+    """
+    from hornbook.cli.run_input import TEXT_FILES
     from hornbook.data.rows import read_rows
 
-    if file.suffix.lower() in ("", ".txt", ".md", ".text"):
+    if file.suffix.lower() in TEXT_FILES:
         return [{"text": text} for text in texts]
-    return read_rows(file).rows
+    table = read_rows(file)
+    if taken := [name for name in (GUESS, MARGIN) if name in table.columns]:
+        raise ConfigError(
+            f"{file} has a column '{taken[0]}', and --out adds one of this name",
+            hint=f"Rename it in {file}, or leave it out there.",
+        )
+    return table.rows
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], picks: Sequence[Pick]) -> str:
     """The rows as csv, with two columns more: the guess, and how sure the model is of it."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    names |= dict.fromkeys((GUESS, MARGIN))
+    names = dict.fromkeys(name for row in rows for name in row) | dict.fromkeys((GUESS, MARGIN))
     written = io.StringIO()
     writer = csv.DictWriter(written, list(names), lineterminator="\n")
     writer.writeheader()
@@ -95,7 +105,7 @@ def show(picks: Sequence[Pick], texts: Sequence[str], asked: int) -> None:
     for pick, guess in zip(shown, guesses, strict=True):
         told = f"{pick.row + 1:>7,}  {pick.margin:6.3f}  {guess:<{wide}}  "
         text = " ".join(texts[pick.row].split())
-        console.print(Text(told + text[: max(20, console.width - len(told))]))
+        console.print(Text(harmless(told + text[: max(20, console.width - len(told))])))
     if len(picks) > _SHOWN:
         print(f"and {len(picks) - _SHOWN:,} more")
     if len(picks) < asked:

@@ -20,7 +20,7 @@ from hornbook.errors import ConfigError, DataError
 from hornbook.evaluation.selection import margins, select
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes.adapted import open_task
-from hornbook.recipes.assessing import folder_of
+from hornbook.recipes.subjects import folder_of
 from hornbook.tasks.classify import TOKENS_PER_BATCH
 
 Progress = Callable[[int, int], None]
