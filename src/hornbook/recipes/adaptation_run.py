@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.forgetting import Before, before, forgotten
 from hornbook.recipes.preflight import findings_of, in_order
 from hornbook.recipes.rehearsal import Rehearsal, rehearse
+from hornbook.recipes.targets import targets_of
 from hornbook.records import (
     AdaptPlanRecord,
     AdaptSummary,
@@ -341,29 +342,6 @@ class Session:
         if self.begun is not None:  # on all of validation
             found |= self.begun.validation
         return {name: value for name, value in found.items() if value is not None}
-
-
-def targets_of(example: Any) -> dict[str, Any]:
-    """What an example says should be predicted, by its own names for that, as plain data."""
-    names = ["label", "labels", "tags", "target", "targets", "answers", "answer", "score", "good"]
-    names += ["chosen", "rejected", "completion", "messages"]
-    found = {n: plain(getattr(example, n)) for n in names if hasattr(example, n)}
-    if len(found) == 1:
-        return {"target": next(iter(found.values()))}
-    return {"target": found}
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and arrays as JSON has them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _message(status: RunStatus, progress: AdaptProgress, failure: TrainingError | None) -> str:
