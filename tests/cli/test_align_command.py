@@ -125,6 +125,18 @@ def test_the_loss_is_shown_once(capsys):
     assert len(shown) == 1 and shown[0].split()[1:] == "2.0000 1.0000 0.9000 to 1.1000".split()  # noqa: SIM905
 
 
+@pytest.mark.parametrize(("n_before", "told"), [(None, False), (40, True), (400, False)])
+def test_what_was_measured_before_on_fewer_examples_is_said(n_before, told, capsys):
+    made = AdaptSummary.model_construct(
+        n_validation=400, n_before=n_before, metrics_before={"loss": 2.0}, reading=None,
+        best_validation_loss=1.0, best="loss", metrics=[], status="finished", seconds=1.0,
+        n_steps=3, best_step=None, message="", n_test=None,
+    )  # fmt: skip
+    show_run(Path("none"), made, False, "finetune")
+    said = capsys.readouterr().out
+    assert ('"before" was measured on 40 of them, from all over' in said) == told
+
+
 def test_dpo_from_a_file_to_a_run(folder):
     out, summary = run_of(folder, "dpo", "--set", "beta=0.2")
     found = {m["name"]: m["value"] for m in summary["metrics"]}

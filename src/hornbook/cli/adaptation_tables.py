@@ -150,6 +150,9 @@ def show_run(folder: Path, summary: AdaptSummary, as_json: bool, command: str) -
     if summary.forgetting:
         _add_old(table, summary.forgetting)
     Console().print(table)
+    n_before = summary.n_before
+    if before and n_before is not None and n_before < summary.n_validation:
+        print(f'"before" was measured on {n_before:,} of them, from all over')
     if summary.forgetting:
         print(summary.forgetting.says)
     if summary.reading is not None and summary.reading.pattern != "healthy":
