@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -61,10 +62,17 @@ def test_an_adapter_says_what_the_merged_model_says(home):
     assert alone.stdout == merged.stdout
 
 
-def test_an_adapter_is_evaluated_and_learns_on(home):
-    told = hornbook("evaluate", home / "run" / "adapter", "--data", home / "news.csv")
+def test_an_adapter_whose_merged_model_was_removed_is_evaluated(home, tmp_path):
+    run = shutil.copytree(home / "run", tmp_path / "run", ignore=shutil.ignore_patterns("model"))
+    told = hornbook("evaluate", run / "adapter", "--on", "validation")
     assert told.exit_code == 0 and "accuracy" in told.stdout
-    assert list((home / "run" / "adapter" / "evaluations").glob("validation-*.json"))
+
+
+def test_an_adapter_is_evaluated_and_learns_on(home):
+    told = hornbook("evaluate", home / "run" / "adapter", "--on", "validation")
+    assert told.exit_code == 0 and "accuracy" in told.stdout
+    assert list((home / "run" / "evaluations").glob("validation-*.json"))
+    assert not (home / "run" / "adapter" / "evaluations").exists()
     again = finetune(home, home / "run" / "adapter", "again", "--steps", 2)
     assert again.exit_code == 0
     first = open_task(home / "run" / "adapter").model.head.out.weight

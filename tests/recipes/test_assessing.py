@@ -154,8 +154,36 @@ def test_a_limit_draws_the_same_examples_for_any_run_and_says_so(runs):
 
 def test_a_look_at_some_of_a_test_part_is_a_look_at_it(runs):
     run = runs("good")
-    assert assessing.evaluate_run(str(run), part="test", limit=9)[0].look == 1
-    assert assessing.evaluate_run(str(run), part="test")[0].look == 2
+    some, _ = assessing.evaluate_run(str(run), part="test", limit=9)
+    whole, _ = assessing.evaluate_run(str(run), part="test")
+    assert (some.look, whole.look) == (1, 2)
+    assert some.examples_hash != some.part_hash == whole.examples_hash == whole.part_hash
+    assert (some.n_examples, some.n_part, some.partial) == (9, 120, True)
+    assert (whole.n_part, whole.partial) == (120, False)
+
+
+nothing = torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("inside", ["model", "adapter"])
+def test_a_runs_model_and_adapter_are_evaluated_as_the_run(runs, lines, inside, monkeypatch):
+    """So that the data are divided as for its training, and all looks counted in one place."""
+    run = runs("run", data=str(lines), seed=7, method="lora")
+    (run / inside).mkdir()
+    monkeypatch.setattr(subjects, "open_task", lambda folder: Opened(None, nothing, Counting()))
+    assert assessing.evaluate_run(str(run), part="test")[0].look == 1
+    record, folder = assessing.evaluate_run(str(run / inside), part="test")
+    assert (record.run, record.look, folder) == ("run", 2, run / "evaluations")
+    assert record.examples_hash == hash_of(divided(lines, seed=7).test)
+    assert subjects.is_tuned(str(run / inside))
+    monkeypatch.chdir(run / inside)
+    assert assessing.evaluate_run(".", part="test")[0].look == 3
+
+
+def test_a_folder_of_that_name_elsewhere_is_itself(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "config.yaml").write_text("name: a site of mine")
+    assert subjects.folder_of(str(tmp_path / "model")) == tmp_path / "model"
 
 
 def test_two_runs_are_compared_on_the_same_examples(runs):
@@ -287,6 +315,33 @@ def test_a_model_as_it_came_is_compared_with_what_became_of_it(as_they_came, lin
     assert (record.run, record.against.other) == ("good", "run")
     assert record.against.differences[0].theirs < 1
     assert (run / looks.LOOKS).is_file()
+
+
+def test_no_readme_but_a_runs_card_takes_figures(as_they_came, tmp_path):
+    """With --task the folder is where the record goes, whatever else lies there."""
+    ours = "# tiny on mine\n\nMade from minilm by hornbook 0.1.0: full.\n\n## Data\n"
+    for name, text in (("project", "# My project\n"), ("other", ours)):
+        out = tmp_path / name
+        out.mkdir()
+        (out / "README.md").write_text(text)
+        ask = ["--on", "test", "--task", "tiny", "--data", "letters", "--out", str(out)]
+        said = CliRunner().invoke(app, ["evaluate", "good", *ask])
+        assert said.exit_code == 0, said.output
+        assert (out / "README.md").read_text() == text
+        assert "the card" not in said.output
+    run = as_they_came("run", method="full")
+    (run / "README.md").write_text(ours)
+    said = CliRunner().invoke(app, ["evaluate", str(run), "--on", "test"])
+    assert "the card has the figures too" in said.output
+    assert "On 120 test examples" in (run / "README.md").read_text()
+
+
+def test_figures_of_a_model_as_it_came_do_not_lie_among_a_runs(as_they_came):
+    run = as_they_came("run", method="full")
+    with pytest.raises(ConfigError, match="is a fine-tuned run") as caught:
+        assessing.evaluate_run("good", part="test", task="tiny", data="letters", out=run)
+    assert "another folder" in caught.value.hint
+    assert not (run / looks.LOOKS).exists()
 
 
 def test_choosing_between_trials_by_test_is_refused(runs, tmp_path):

@@ -15,6 +15,7 @@ from hornbook.cli.main import app
 from hornbook.errors import CheckpointError
 from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import hash_of
+from hornbook.recipes.assessing import drawn
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.leaderboard import boards_of
 from hornbook.records import AdaptSummary, AssessmentRecord, CorpusRecord, MetricRecord
@@ -89,18 +90,21 @@ def _summary(parts, value):
     )
 
 
-def evaluated(folder, value, *, seed=0, part="test", name="test", **changes):
+def evaluated(folder, value, *, seed=0, part="test", name="test", limit=None, **changes):
     data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
-    examples = getattr(Lines.open_data(data, {}, seed=seed), part)
-    digest = hash_of(examples)
-    look = looks.look(folder, data=data, examples_hash=digest).number if part == "test" else 0
+    every = getattr(Lines.open_data(data, {}, seed=seed), part)
+    examples = [every[i] for i in drawn(len(every), limit)]
+    whole = hash_of(every)
+    look = looks.look(folder, data=data, examples_hash=whole).number if part == "test" else 0
     record = AssessmentRecord(
         run=folder.name,
         task="tiny",
         data=data,
         part=part,
-        n_examples=50,
-        examples_hash=digest,
+        n_examples=len(examples),
+        examples_hash=hash_of(examples),
+        part_hash=whole,
+        n_part=len(every),
         metrics=[_metric(value)],
         look=look,
         seconds=1.0,
@@ -148,6 +152,45 @@ def test_data_that_changed_tell_nothing(run, tmp_path):
     run("b", 0.9, seed=1)
     (tmp_path / "lines.txt").write_text("\n".join(f"{i:013b}" for i in range(200)))
     assert all("have changed or are gone" in b.warnings[0] for b in boards_of(tmp_path / "runs"))
+
+
+def test_some_of_a_part_are_found_again_and_their_looks_counted(run, tmp_path):
+    folder = run("a", 0.7)
+    run("b", 0.9, seed=1)
+    evaluated(folder, 0.6, limit=20)
+    evaluated(folder, 0.6, limit=20)
+    board = boards_of(tmp_path / "runs")[0]
+    assert (board.part, board.n_examples, board.n_part) == ("test", 20, 50)
+    assert board.rows[0].n_looks == 2
+    (warning,) = board.warnings
+    assert "of these 20 examples are in the training part of b" in warning
+    said = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")]).output
+    assert "tiny on lines, 20 of 50 test examples" in said
+    assert "a was evaluated on this test part 2 times" in said
+
+
+def test_of_other_data_nothing_is_said_to_have_changed(run, tmp_path):
+    """Who learnt from them their own records say; the data of training tell nothing of them."""
+    folder = run("a", 0.7)
+    run("b", 0.9, seed=1)
+    fresh = tmp_path / "fresh.txt"
+    fresh.write_text("01 10")
+    of_fresh = {"data": str(fresh), "n_examples": 2, "examples_hash": "f" * 64, "n_part": 2}
+    evaluated(folder, 0.6)
+    record = folder / "evaluations" / "test.json"
+    for part in ("all", "test"):
+        said = json.loads(record.read_text()) | of_fresh | {"part": part, "part_hash": "f" * 64}
+        record.write_text(json.dumps(said))
+        board = boards_of(tmp_path / "runs")[0]
+        assert (board.data, board.part, board.warnings) == ("fresh", part, [])
+
+
+def test_fits_of_a_learning_curve_are_no_runs(run, tmp_path):
+    run("a", 0.7)
+    run("a/curve/93", 0.6)
+    run("curve/b", 0.8)
+    (board,) = boards_of(tmp_path / "runs")
+    assert [row.run for row in board.rows] == ["curve/b", "a"]
 
 
 def test_what_is_printed(run, tmp_path):

@@ -81,9 +81,7 @@ def test_its_command_is_one_that_there_is(task):
     use = re.search(r"## Use\n\n```bash\n(.*)\n```", card(summary(task)))[1]
     words = shlex.split(use)
     assert words[0] == "hornbook"
-    if task == "reward":
-        assert words[1:4] == ["run", "reward", "RUN"] and "--prompt" in words
-    elif words[1] == "run":
+    if words[1] == "run":
         assert name_of(words[2])
         known = CliRunner().invoke(app, ["run", "--help"]).output
         assert all(word in known for word in words if word.startswith("--"))
@@ -122,6 +120,21 @@ def test_the_newest_figures_stand_with_their_look_and_doubts(run):
     names = [r["dataset"]["name"] for r in front(text)["model-index"][0]["results"]]
     assert names == ["sms", "fresh"]  # of validation, and what is to be relied on
     assert "&id" not in text
+
+
+def test_some_of_a_test_part_are_said_to_be_some_and_do_not_stand_for_it(run):
+    some = test_part(n_examples=20, part_hash="c" * 64, n_part=237)
+    text = evaluated(run, some).read_text()
+    assert "On 20 of 237 test examples of sms, drawn at random." in text
+    results = front(text)["model-index"][0]["results"]
+    assert [r["dataset"]["split"] for r in results] == ["validation"]
+
+
+def test_a_readme_that_is_not_ours_stays_as_it_is(run):
+    path = run / "README.md"
+    path.write_text("# My project\n\n## Data\n\nMine.\n")
+    assert evaluated(run, test_part()) is None
+    assert path.read_text() == "# My project\n\n## Data\n\nMine.\n"
 
 
 def test_what_a_person_wrote_in_the_card_stays(run):

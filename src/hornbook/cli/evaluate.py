@@ -66,7 +66,8 @@ def command(
         out=out,
         progress=None if quiet else counting("predicted"),
     )
-    card = write_test_scores(folder.parent) if on in ("test", "all") else None
+    ours = task is None  # with --task the folder is any that was named
+    card = write_test_scores(folder.parent) if ours and on in ("test", "all") else None
     if as_json:
         print(record.model_dump_json(indent=2))
         return

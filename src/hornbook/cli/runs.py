@@ -52,7 +52,8 @@ def _show(board: Board) -> None:
     from hornbook.cli.evaluate import number
 
     part = "" if board.part == "all" else f"{board.part} "
-    print(f"{board.task} on {board.data}, {board.n_examples:,} {part}examples")
+    whole = f" of {board.n_part:,}" if board.n_examples < board.n_part else ""
+    print(f"{board.task} on {board.data}, {board.n_examples:,}{whole} {part}examples")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("run", "model", "method"):
         table.add_column(heading, overflow="fold")

@@ -81,10 +81,9 @@ def evaluate_run(
             "same for every model: the intervals are of so few."
         )
     warnings = _fairness(subject, other, source, examples, part, {division: parts})
-    digest = hash_of(examples)
+    digest, whole = hash_of(examples), hash_of(every)
     number = 0
     if tests:  # counted before anything is seen
-        whole = hash_of(every)
         found = looks.look(subject.folder, data=source, examples_hash=whole)
         number = found.number
         notes.append(looks.said(found))
@@ -120,6 +119,8 @@ def evaluate_run(
         part=part,
         n_examples=len(examples),
         examples_hash=digest,
+        part_hash=whole,
+        n_part=len(every),
         metrics=with_intervals(ours.metrics),
         look=number,
         seconds=seconds,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from hornbook.errors import CheckpointError, HornbookError
 from hornbook.evaluation import looks
 from hornbook.evaluation.evaluate import hash_of
+from hornbook.recipes.assessing import drawn
 from hornbook.recipes.divisions import Division, examples_of, same_place
 from hornbook.recipes.learnt import TOLD, Learnt, hash_of_training, learnt_by
 from hornbook.recipes.subjects import settings_of
@@ -41,12 +42,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs on the same examples, best first. warnings: on the examples."""
+    """Runs on the same examples, n_examples of a part of n_part, best first.
+
+    warnings: on the examples.
+    """
 
     task: str
     data: str
     part: Part
     n_examples: int
+    n_part: int
     examples_hash: str
     rows: list[Row]
     warnings: list[str]
@@ -62,10 +67,14 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Figure:
+    """own: whether the examples are of the data that the run was trained on."""
+
     run: _Run
     data: str
+    own: bool
     part: Part
     n_examples: int
+    n_part: int
     examples_hash: str
     row: Row
 
@@ -92,6 +101,8 @@ def boards_of(folder: Path) -> list[Board]:
 
 def _runs(folder: Path) -> Iterator[_Run]:
     for path in sorted(folder.rglob("summary.json")):
+        if _of_curve(path.parent):
+            continue
         try:
             summary = AdaptSummary.model_validate_json(path.read_bytes())
             settings = settings_of(path.parent)
@@ -101,6 +112,11 @@ def _runs(folder: Path) -> Iterator[_Run]:
         yield _Run(path.parent, path.parent.name if name == "." else name, summary, settings)
 
 
+def _of_curve(folder: Path) -> bool:
+    """Whether it is a fit of `--curve`: RUN/curve/93, on some of what RUN learnt from."""
+    return folder.parent.name == "curve" and (folder.parents[1] / "config.yaml").is_file()
+
+
 def _figures(run: _Run) -> Iterator[_Figure]:
     """A run's figure on each set of examples, the newest of each."""
     s = run.summary
@@ -108,7 +124,8 @@ def _figures(run: _Run) -> Iterator[_Figure]:
     if s.metrics and (digest := s.hashes.get("validation examples")):
         metric = next((m for m in s.metrics if m.name == s.best), s.metrics[0])
         row = Row(run.name, s.base_model, s.method, metric, s.started)
-        newest[digest] = _Figure(run, s.corpus.name, "validation", s.n_validation, digest, row)
+        n = s.n_validation
+        newest[digest] = _Figure(run, s.corpus.name, True, "validation", n, n, digest, row)
     for record in _records(run.folder):
         if record.part == "train" or not record.metrics:
             continue
@@ -116,18 +133,19 @@ def _figures(run: _Run) -> Iterator[_Figure]:
         named = before.row.metric.name if before else s.best
         metric = next((m for m in record.metrics if m.name == named), record.metrics[0])
         own = same_place(record.data, run.settings.get("data"))
-        digest = record.examples_hash
+        digest, n = record.examples_hash, record.n_examples
         row = Row(
             run.name,
             s.base_model,
             s.method,
             metric,
             record.at,
-            looks.times(run.folder, digest) if record.look else 0,
+            looks.times(run.folder, record.part_hash or digest) if record.look else 0,
             record.warnings,
         )
         name = s.corpus.name if own else Path(record.data).stem
-        newest[digest] = _Figure(run, name, record.part, record.n_examples, digest, row)
+        whole = record.n_part or n
+        newest[digest] = _Figure(run, name, own, record.part, n, whole, digest, row)
     yield from newest.values()
 
 
@@ -142,13 +160,14 @@ def _records(run: Path) -> list[AssessmentRecord]:
 
 
 def _board(figures: list[_Figure], runs: list[_Run], divided: dict[Division, Parts]) -> Board:
-    first = figures[0]
+    first = next((figure for figure in figures if figure.own), figures[0])
     ranked = sorted((figure.row for figure in figures), key=_rank)
     return Board(
         first.run.summary.task,
         first.data,
         first.part,
         first.n_examples,
+        first.n_part,
         first.examples_hash,
         ranked,
         _overlaps(first, runs, divided),
@@ -163,7 +182,8 @@ def _rank(row: Row) -> float:
 
 
 def _overlaps(figure: _Figure, runs: list[_Run], divided: dict[Division, Parts]) -> list[str]:
-    """Sentences on runs of the same data that learnt from these examples.
+    """Sentences on runs of the same data that learnt from these examples; none where they are of
+    other data, of which each record says itself what its run had learnt.
 
     Runs with equal hashes of their training parts were divided alike, and nothing is read again.
     """
@@ -172,7 +192,8 @@ def _overlaps(figure: _Figure, runs: list[_Run], divided: dict[Division, Parts])
     others = [
         other
         for other in runs
-        if other.summary.task == task
+        if figure.own
+        and other.summary.task == task
         and data is not None
         and same_place(str(data), other.settings.get("data"))
         and hash_of_training(other.folder) != hash_of_training(run.folder)
@@ -203,7 +224,8 @@ def _examples(figure: _Figure, divided: dict[Division, Parts]) -> list[Any] | No
     try:
         if division not in divided:
             divided[division] = division.parts()
-        found, _ = examples_of(divided[division], figure.part, division.data, own=True)
+        every, _ = examples_of(divided[division], figure.part, division.data, own=True)
+        found = [every[i] for i in drawn(len(every), figure.n_examples)]
     except HornbookError:
         return None
     return found if hash_of(found) == figure.examples_hash else None

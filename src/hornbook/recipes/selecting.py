@@ -20,7 +20,7 @@ from hornbook.errors import ConfigError, DataError
 from hornbook.evaluation.selection import margins, select
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes.adapted import open_task
-from hornbook.recipes.subjects import folder_of
+from hornbook.recipes.subjects import place_of
 from hornbook.tasks.classify import TOKENS_PER_BATCH
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ def pick_texts(
     run: the folder of a run of `finetune classify`, or its name in `runs/`. Raises ConfigError for
     a run of another task, or of numbers on a scale; DataError where there is no text.
     """
-    opened = open_task(folder_of(run))
+    opened = open_task(place_of(run))
     task: Any = opened.task
     if task.name != "classify" or task.problem == "regression":
         what = "numbers on a scale" if task.name == "classify" else f"'{task.name}'"

@@ -35,7 +35,18 @@ class Subject:
 
 
 def folder_of(run: str) -> Path:
-    """A run by its folder or by its name in `runs/`. Raises CheckpointError where there is none."""
+    """A run by its folder, its model's or its adapter's, or by its name in `runs/`.
+
+    Raises CheckpointError where there is none.
+    """
+    return _around(place_of(run))
+
+
+def place_of(run: str) -> Path:
+    """The folder that was named: a run's, or its `model` or `adapter`, as `folder_of` takes them.
+
+    Raises CheckpointError where there is none.
+    """
     for path in _places(run):
         if path.is_dir():
             return path
@@ -59,14 +70,14 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def is_tuned(model: str) -> bool:
-    """Whether a name is that of a fine-tuning run's folder."""
-    return any("method" in settings_of(path) for path in _places(model))
+    """Whether a name is that of a fine-tuning run's folder, its model's or its adapter's."""
+    return any("method" in settings_of(_around(path)) for path in _places(model))
 
 
 def tuned(run: str) -> Subject:
     """A fine-tuned run. Raises CheckpointError where there is none."""
     folder = folder_of(run)
-    return Subject(folder.name, folder, open_task(folder), settings_of(folder))
+    return Subject(folder.name, folder, open_task(place_of(run)), settings_of(folder))
 
 
 def untrained(
@@ -78,7 +89,8 @@ def untrained(
 ) -> Subject:
     """A model as it came, at a task that needs no head of its own.
 
-    Raises ConfigError for a task that needs one, without data, and for a model that was fine-tuned.
+    Raises ConfigError for a task that needs one, without data, for a model that was fine-tuned, and
+    for an `out` that is a fine-tuned run's.
     """
     if task not in WITHOUT_HEAD:
         raise ConfigError(
@@ -95,6 +107,11 @@ def untrained(
     parts = kind.open_data(data, dict(columns or {}), seed=0)
     made = kind.make(opened, parts)
     name = Path(model).name
+    if out is not None and is_tuned(str(out)):
+        raise ConfigError(
+            f"{out} is a fine-tuned run, and keeps figures and looks of its own",
+            hint="Name another folder with --out, or none.",
+        )
     folder = out or runs.default_folder(f"evaluate-{name}")
     folder.mkdir(parents=True, exist_ok=True)
     return Subject(name, folder, Opened(opened, made.build(opened).eval(), made), {})
@@ -112,6 +129,15 @@ def _refuse_fine_tuned(model: str, path: Path) -> None:
             f"{model} was fine-tuned, and --task is for models as they came",
             hint=f"Evaluate it without --task: hornbook evaluate {run} --on validation",
         )
+
+
+def _around(path: Path) -> Path:
+    """The run that a folder `model` or `adapter` lies in: it says how data are divided, and keeps
+    the looks at them. Any other folder is itself."""
+    inside = path.resolve()
+    if inside.name in ("model", "adapter") and "method" in settings_of(inside.parent):
+        return inside.parent
+    return path
 
 
 def _places(run: str) -> tuple[Path, Path]:

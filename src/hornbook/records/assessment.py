@@ -52,6 +52,8 @@ class AssessmentRecord(Record):
 
     warnings: sentences on why the figures are not to be trusted. part: "all", of undivided data.
     examples_hash: SHA-256 of the examples, so that two assessments can be told to be of the same.
+    part_hash, n_part: of the whole part, where n_examples of it were drawn; by these looks are
+    counted. Records of before that lack them, and are taken to be of whole parts.
     predictions: the file with them, beside this record.
     """
 
@@ -61,6 +63,8 @@ class AssessmentRecord(Record):
     part: Part
     n_examples: int
     examples_hash: str
+    part_hash: str = ""
+    n_part: int = 0
     metrics: list[MetricRecord]
     look: int = 0
     seconds: float
@@ -70,6 +74,11 @@ class AssessmentRecord(Record):
     against: ComparisonRecord | None = None
     warnings: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def partial(self) -> bool:
+        """Whether these are only some of the part's examples."""
+        return self.n_examples < self.n_part
 
 
 class CurvePoint(Record):

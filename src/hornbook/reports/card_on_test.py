@@ -22,23 +22,27 @@ from hornbook.reports.model_card import card_templates
 BEGIN, END = "<!-- on test -->", "<!-- end of on test -->"
 _FRONT = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
 _MARKED = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\n?", re.DOTALL)
+_MADE_HERE = re.compile(r"^Made from .* by hornbook ", re.MULTILINE)
 _UNSEEN = re.compile(r" ?The [\d,]+ test examples were not looked at\.")  # of cards without marks
 
 
 def write_test_scores(run: Path) -> Path | None:
-    """Bring a run's README.md up to date with evaluations/; None where one of them is missing.
+    """Bring a run's README.md up to date with evaluations/; None where one of them is missing, or
+    the README is no card of ours.
 
     Raises DataError for a card whose YAML cannot be read.
     """
     card, records = run / "README.md", records_of(run)
     if not card.is_file() or not records:
         return None
+    text = card.read_text(encoding="utf-8")
+    if not (BEGIN in text or _MADE_HERE.search(text)):
+        return None
     try:
         task = AdaptSummary.model_validate_json((run / "summary.json").read_bytes()).task
     except (OSError, ValueError):
         task = records[0].task
-    text = with_scores(card.read_text(encoding="utf-8"), records, task)
-    write_text(card, text)
+    write_text(card, with_scores(text, records, task))
     return card
 
 
@@ -66,7 +70,11 @@ def section(records: Sequence[AssessmentRecord], n_test: int | None = None) -> s
 
 
 def with_scores(card: str, records: Sequence[AssessmentRecord], hub_task: str) -> str:
-    """The card with these figures, and nothing else of it changed but its YAML's form."""
+    """The card with these figures, and nothing else of it changed but its YAML's form.
+
+    Figures of some of a test part, or not to be relied on, stay out of model-index: whoever reads
+    it would take them for the result.
+    """
     front = _FRONT.match(card)
     said = section(records)
     body = _UNSEEN.sub("", card[front.end() if front else 0 :])
@@ -88,7 +96,7 @@ def with_scores(card: str, records: Sequence[AssessmentRecord], hub_task: str) -
             hint="Mend what stands between the two --- at its top.",
         ) from error
     kind = {"type": values.get("pipeline_tag") or hub_task, "name": hub_task}
-    trusted = [record for record in records if not record.warnings]
+    trusted = [record for record in records if not (record.warnings or record.partial)]
     index["results"] = others + [_entry(record, kind) for record in trusted]
     values["model-index"] = [index]
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).strip()
