@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,6 +14,8 @@ from hornbook import bundle
 from hornbook.cli.main import app
 from hornbook.errors import ConfigError, DataError, UnknownNameError
 from hornbook.models.bert import Bert, BertConfig
+from hornbook.models.counting import count
+from hornbook.models.counting_gpt import CountingGPT, CountingGPTConfig
 from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.heads import (
     HeadConfig,
@@ -22,6 +25,7 @@ from hornbook.models.heads import (
     bare_trunk,
 )
 from hornbook.models.llama import Llama, LlamaConfig
+from hornbook.models.modern_gpt import ModernGPTConfig
 from hornbook.recipes.apply import USES
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.text.chat_template import ChatTemplate
@@ -73,6 +77,10 @@ def models(tmp_path_factory):
     trunk = bare_trunk(llama())
     head = HeadConfig(trunk.config, ("reward",), problem="regression")
     _save(folder / "marks", SequenceClassifier(trunk, head), pieces, **chats)
+    trunk = ModernGPTConfig(pieces.vocab_size, 32, n_layers=1, n_heads=1, d_model=16, d_ff=32)
+    counted = count(np.array(pieces.encode([TEXT] * 20)).reshape(-1), pieces.vocab_size)
+    network = CountingGPT(CountingGPTConfig(trunk, orders=(2, 3)), counted.counts)
+    bundle.save(folder / "counting", network, pieces)
     return folder
 
 
@@ -144,6 +152,13 @@ KINDS = {
     "similarity": ("encoder", (), [ONE, OTHER], TEXTS, "cosine", 1),
 }  # fmt: skip
 NOT_WITH_TABLES = ("--context", "--label", "--option")
+
+
+def test_a_network_on_counts_writes_and_one_that_guesses_hidden_words_does_not(models):
+    (found,) = objects("generate", models / "counting", ONE, *FEW)
+    assert found["written"]
+    with pytest.raises(ConfigError, match="can't generate"):
+        hornbook("generate", models / "masked", ONE)
 
 
 @pytest.mark.parametrize("source", ["argument", "lines", "standard input", "csv", "jsonl"])

@@ -16,6 +16,7 @@ from hornbook import bundle as bundles
 from hornbook.bundle import Bundle
 from hornbook.errors import ConfigError
 from hornbook.recipes.adapted import read_card
+from hornbook.tasks.masked_lm import MaskedLM
 
 Row = Mapping[str, Any]
 Say = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]
@@ -201,8 +202,10 @@ def textrank(asked: Asked) -> Say:
 def _writer(name: str, task: str) -> Bundle:
     opened = bundles.open_model(name)
     card = card_of(opened)
-    trained = isinstance(opened.model, torch.nn.Module)
-    writes = not trained or (hasattr(opened.model, "logits") and not hasattr(opened.model, "trunk"))
+    model = opened.model  # one that guesses hidden words has logits too, and writes nothing
+    writes = not isinstance(model, torch.nn.Module) or (
+        hasattr(model, "logits") and not isinstance(model, MaskedLM)
+    )
     if opened.family == "marian" or not writes or (card and card["task"] not in CONTINUING):
         raise wrong_model(opened, task, "a model that continues a text: gpt, llama, bigram")
     return opened
