@@ -92,6 +92,7 @@ def train_steps(
             n_refused = 0
         elif not _lower_loss_scale(accelerator):
             n_refused += 1
+        del gradients  # else they would lie beside the next step's
         optimizer.zero_grad()
         if n_refused == 2:
             raise TrainingError(
@@ -159,7 +160,7 @@ def _norm(gradients: list[Tensor]) -> float:
     and adds in so few lanes that it is 7e-4 too small for 12M numbers, the product 3e-5.
     """
     if all(type(g) is Tensor and g.is_cpu and g.dtype == torch.float32 for g in gradients):
-        flat = [g.flatten() for g in gradients]
+        flat = (g.flatten() for g in gradients)  # one at a time: of a transposed one it is a copy
         return math.sqrt(sum(float(torch.dot(g, g)) for g in flat))
     norms = torch.stack(torch._foreach_norm(gradients))
     return float(whole(torch.linalg.vector_norm(norms)))
