@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -34,6 +35,27 @@ def test_the_norm_of_many_numbers_is_right():
     exact = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
     assert abs(_norm(gradients) / exact - 1) < 1e-4  # torch's vector_norm: 1.7e-4 too small
     assert math.isnan(_norm([*gradients, torch.tensor([math.nan])]))
+
+
+def test_gradients_are_let_go_before_the_next_step(model):
+    alive = []
+
+    def watched(model, batch):
+        assert not any(gradient() for gradient in alive), "an old one lies beside the next step's"
+        return loss_of(model, batch)
+
+    def make(model):
+        optimizer = _adamw(model)
+        parameters = list(model.parameters())
+
+        def keep(*_):
+            alive[:] = [weakref.ref(p.grad) for p in parameters]
+
+        optimizer.register_step_pre_hook(keep)
+        return optimizer
+
+    _run(model, [collate([[1, 2, 3, 4]])], loss=watched, make=make)
+    assert alive
 
 
 def _adamw(model):
