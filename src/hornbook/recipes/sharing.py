@@ -52,7 +52,7 @@ _SECRETS = {
 }
 # What stands between the separators of a path. An apostrophe or comma only inside of a name.
 _NAME = r"(?:[\w.@+=#%$-]|[',&!](?=\w))+"
-# An address, which stays; or a path from the root of a disk on with two names at least: "/work/a",
+# An address, which stays; or a path from the root of a disk on with two names at least: "/srv/a",
 # "C:\\Users\\a", "\\\\host\\a", "~/a", "file:///home/a". Backslashes are doubled in JSON; without
 # a drive or host they are not a path's but a template's or pattern's ("\n\nHello").
 _PLACE = re.compile(
