@@ -12,10 +12,11 @@ from itertools import islice
 
 import numpy as np
 
+from hornbook.data.columns import named_columns
 from hornbook.data.corpora import CORPORA
 from hornbook.data.corpus import Corpus, open_corpus
 from hornbook.data.textfiles import cut_place
-from hornbook.errors import ConfigError, DataError, nearest
+from hornbook.errors import DataError
 
 PASSAGE = 4000  # characters
 MOST_READ = 20_000  # old passages, of a corpus that may have no end
@@ -42,11 +43,7 @@ class Divided:
 
 def open_passages(data: str, columns: Mapping[str, str], *, seed: int) -> Divided:
     """columns: text. Raises ConfigError for another, and as `data.corpus.open_corpus` does."""
-    for name in columns:
-        if name != "text":
-            raise ConfigError(f"there is no column '{name}' to name", hint=nearest(name, ["text"]))
-    corpus = open_corpus(data, text=columns.get("text"), seed=seed)
-    texts, held_out, notes = first_texts(corpus)
+    corpus, texts, held_out, notes = first_texts(data, columns, seed=seed)
     train = list(passages(texts, one_text=corpus.one_text))
     validation = list(passages(held_out, one_text=corpus.one_text))
     if corpus.one_text:
@@ -54,8 +51,15 @@ def open_passages(data: str, columns: Mapping[str, str], *, seed: int) -> Divide
     return Divided(corpus, train, validation, notes)
 
 
-def first_texts(corpus: Corpus) -> tuple[list[str], list[str], list[str]]:
-    """Documents to learn from and to validate on, as many as memory bears, and notes on them."""
+def first_texts(
+    data: str, columns: Mapping[str, str], *, seed: int
+) -> tuple[Corpus, list[str], list[str], list[str]]:
+    """A corpus, its documents to learn from and to validate on, as many as memory bears, and notes.
+
+    columns: text. Raises ConfigError for another, and as `data.corpus.open_corpus` does.
+    """
+    named = named_columns(columns, ("text",))
+    corpus = open_corpus(data, text=named.get("text"), seed=seed)
     train = list(islice(corpus.train(), MOST_LEARNT + 1))
     validation = list(islice(corpus.validation(), MOST_VALIDATED))
     notes = list(corpus.notes)
@@ -65,7 +69,7 @@ def first_texts(corpus: Corpus) -> tuple[list[str], list[str], list[str]]:
             f"The first {MOST_LEARNT:,} documents are read; `hornbook train` reads a corpus of any "
             "size."
         )
-    return train, validation, notes
+    return corpus, train, validation, notes
 
 
 def passages(documents: Iterable[str], *, one_text: bool) -> Iterator[Passage]:

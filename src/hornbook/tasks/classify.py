@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.data.batching import by_length
+from hornbook.data.columns import named_columns
 from hornbook.data.labelled import open_labelled
 from hornbook.errors import CheckpointError, ConfigError, DataError, nearest
 from hornbook.models.heads import Problem
@@ -395,11 +396,3 @@ class Classify:
     def _by_name(self, row: np.ndarray) -> dict[str, float]:
         pairs = zip(self.label_names, row, strict=True)
         return {name: round(float(p), 6) for name, p in pairs}
-
-
-def named_columns(columns: Mapping[str, str], known: Sequence[str]) -> dict[str, Any]:
-    """Raises ConfigError for a name that this task has no column for."""
-    for name in columns:
-        if name not in known:
-            raise ConfigError(f"there is no column '{name}' to name", hint=nearest(name, known))
-    return dict(columns)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from hornbook.data.columns import named_columns
 from hornbook.data.labelled import TextPair, open_labelled_pairs
-from hornbook.tasks.classify import MOST_MEASURED, Classify, TextItem, named_columns
+from hornbook.tasks.classify import MOST_MEASURED, Classify, TextItem
 from hornbook.tasks.task import Parts
 
 

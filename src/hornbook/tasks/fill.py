@@ -22,10 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornbook.data.batching import by_length
-from hornbook.data.corpus import open_corpus
 from hornbook.data.examples import Document
 from hornbook.data.passages import first_texts
-from hornbook.errors import CheckpointError, ConfigError, DataError, nearest
+from hornbook.errors import CheckpointError, ConfigError, DataError
 from hornbook.models.heads import bare_trunk
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
@@ -96,13 +95,7 @@ class Fill:
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
         """columns: text. A corpus, text files, tables or a labelled set, whose labels are left."""
-        for name in columns:
-            if name != "text":
-                raise ConfigError(
-                    f"there is no column '{name}' to name", hint=nearest(name, ["text"])
-                )
-        corpus = open_corpus(data, text=columns.get("text"), seed=seed)
-        train, validation, notes = first_texts(corpus)
+        corpus, train, validation, notes = first_texts(data, columns, seed=seed)
         return Parts(
             corpus.name,
             list(map(Document, train)),
