@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +29,8 @@ from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum
 from hornbook.nn.processes import of_all
 from hornbook.tasks.embed_losses import at_sizes, cosine_regression, in_batch_negatives, triplet
+from hornbook.tasks.embed_metrics import embed_metrics, places
 from hornbook.tasks.label_findings import cut_short
-from hornbook.tasks.metrics import regression_metrics
 from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.text.tokenizer import Tokenizer
@@ -275,7 +274,7 @@ class Embed:
             for one, x in zip(found, F.cosine_similarity(columns[0], columns[2]), strict=True):
                 one["negative"] = round(float(x), 6)
         if self.form == "pairs":
-            for one, place in zip(found, _places(columns, [item.texts[1] for item in items])):
+            for one, place in zip(found, places(columns, [item.texts[1] for item in items])):
                 one["place"] = place
         return found
 
@@ -299,19 +298,7 @@ class Embed:
     ) -> list[Metric]:
         """Of scores the correlations of Spearman and Pearson; of triplets how often the alike is
         nearer; of pairs how often the second text comes first, and the mean of 1 / place."""
-        if self.form == "scored":
-            scores = np.array([one.score for one in examples])
-            found = _correlations(scores, [one["cosine"] for one in predictions])
-            for size in self.sizes:
-                cut = _correlations(scores, [one["at"][str(size)] for one in predictions])
-                found.append(Metric(f"spearman_{size}", cut[0].statistics, of_rows=cut[0].of_rows))
-            return found
-        if self.form == "triplets":
-            right = [float(one["cosine"] > one["negative"]) for one in predictions]
-            return [_mean("accuracy", right)]
-        places = [one["place"] for one in predictions]
-        firsts = [float(place == 1) for place in places]
-        return [_mean("mrr", [1 / place for place in places]), _mean("accuracy_at_1", firsts)]
+        return embed_metrics(self.form, examples, predictions, self.sizes)
 
     def show(self, item: EmbedItem) -> list[Shown]:
         name = self.tokenizer.spelled
@@ -388,25 +375,3 @@ def repeated(anchors: Tensor, candidates: Tensor) -> Tensor:
     same = (candidates == anchors[:, None]) | (candidates == candidates[:n, None])
     same[torch.arange(n), torch.arange(n)] = False
     return same
-
-
-def _places(columns: Sequence[Tensor], seconds: Sequence[list[int]]) -> list[int]:
-    """Where each second text stands among all that differ, by their cosines with the first."""
-    known: dict[tuple[int, ...], int] = {}
-    numbers = [known.setdefault(tuple(text), i) for i, text in enumerate(seconds)]
-    different = columns[1][sorted(set(numbers))]
-    places: list[int] = []
-    for first, own in zip(columns[0].split(1024), columns[1][numbers].split(1024), strict=True):
-        better = first @ different.T > (first * own).sum(-1, keepdim=True) + 1e-6
-        places += (better.sum(-1) + 1).tolist()
-    return places
-
-
-def _correlations(scores: np.ndarray, cosines: Sequence[float]) -> list[Metric]:
-    by_name = {metric.name: metric for metric in regression_metrics(scores, np.array(cosines))}
-    return [by_name["spearman"], by_name["pearson"]]
-
-
-def _mean(name: str, values: Sequence[float]) -> Metric:
-    rows = np.array([[value, 1.0] for value in values]).reshape(-1, 2)
-    return Metric(name, rows, of=lambda s: s[..., 0] / np.maximum(s[..., 1], 1))
