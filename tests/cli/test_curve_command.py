@@ -8,7 +8,7 @@ import shutil
 import signal
 
 import pytest
-from tiny_news import WORDS, asking, hornbook, made
+from tiny_news import WORDS, asking, hornbook
 
 from hornbook.config import settings_from
 from hornbook.errors import ConfigError, DataError, StudyError
@@ -17,24 +17,15 @@ from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.learning_curve import _Watching, learning_curve, sizes_of, smaller
 from hornbook.records import LearningCurveRecord
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(autouse=True)
-def plain_numbers(monkeypatch):
-    monkeypatch.setenv("HORNBOOK_PRECISION", "float32")
-    monkeypatch.setenv("HORNBOOK_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
-def run(home):
+def run(news):
     """A run with its curve."""
-    told = hornbook("finetune", *asking(home), "--steps", 45, "--out", home / "run", "--curve")
+    told = hornbook("finetune", *asking(news), "--steps", 45, "--out", news / "run", "--curve")
     assert told.exit_code == 0, told.output
-    return home / "run", told
+    return news / "run", told
 
 
 def test_a_curve_is_fitted_beside_the_run(run):
@@ -134,15 +125,15 @@ def test_labels_that_look_wrong_are_listed_with_the_curve(finished, monkeypatch)
     assert json.loads(doubt)["example"] == 0
 
 
-def test_the_curve_s_time_is_planned_too(home):
-    plain = [*asking(home), "--steps", 20, "--curve", "--dry-run"]
+def test_the_curve_s_time_is_planned_too(news):
+    plain = [*asking(news), "--steps", 20, "--curve", "--dry-run"]
     assert "further runs" in hornbook("finetune", *plain).stdout
     found = json.loads(hornbook("finetune", *plain, "--json").stdout)
     assert 1 < found["curve_seconds"] / found["plan"]["seconds"] < 1.9
 
 
-def test_several_processes_fit_no_curve(home, monkeypatch):
+def test_several_processes_fit_no_curve(news, monkeypatch):
     monkeypatch.setattr("hornbook.training.accelerator.place", lambda: (0, 2))
     with pytest.raises(ConfigError, match="one process") as caught:
-        hornbook("finetune", *asking(home), "--steps", 4, "--curve")
+        hornbook("finetune", *asking(news), "--steps", 4, "--curve")
     assert "--resume RUN --curve" in caught.value.hint

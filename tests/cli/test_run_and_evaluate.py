@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_news import WORDS, asking, hornbook, made
+from tiny_news import WORDS, asking, hornbook
 
 from hornbook import bundle
 from hornbook.errors import ConfigError, UnknownNameError
@@ -13,22 +13,13 @@ from hornbook.models.modern_bert import ModernBert, ModernBertConfig
 from hornbook.recipes.apply import ready
 from hornbook.recipes.apply_plain import Asked
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(autouse=True)
-def plain_numbers(monkeypatch):
-    monkeypatch.setenv("HORNBOOK_PRECISION", "float32")
-    monkeypatch.setenv("HORNBOOK_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
-def run(home):
-    hornbook("finetune", *asking(home), "--steps", 45, "--out", home / "run")
-    return home / "run"
+def run(news):
+    hornbook("finetune", *asking(news), "--steps", 45, "--out", news / "run")
+    return news / "run"
 
 
 # Evaluation of a real run
@@ -76,21 +67,21 @@ def test_texts_are_labelled_line_by_line(run, tmp_path):
     assert [x for x in piped.stdout.split() if x in WORDS][::2] == ["metal", "grain"]
 
 
-def test_another_task_s_model_is_named(run, home):
+def test_another_task_s_model_is_named(run, news):
     with pytest.raises(ConfigError, match="was fine-tuned to classify, not to tag") as caught:
         ready("ner", str(run))
     assert "hornbook run classify" in caught.value.hint
     with pytest.raises(ConfigError, match="can't answer"):
-        ready("qa", str(home / "tiny"))
+        ready("qa", str(news / "tiny"))
     with pytest.raises(ConfigError, match="can't generate"):
-        ready("generate", str(home / "tiny"))
+        ready("generate", str(news / "tiny"))
     with pytest.raises(UnknownNameError, match="no task 'sentimnt'") as caught:
         ready("sentimnt", str(run))
     assert "Did you mean 'sentiment'" in caught.value.hint
 
 
-def test_open_places_are_filled(home):
-    (found,) = ready("fill-mask", str(home / "tiny"), Asked(top=3))(
+def test_open_places_are_filled(news):
+    (found,) = ready("fill-mask", str(news / "tiny"), Asked(top=3))(
         [{"text": "prices of ___ rose [MASK]"}]
     )
     assert [len(place) for place in found["guesses"]] == [3, 3]
@@ -98,8 +89,8 @@ def test_open_places_are_filled(home):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_a_modern_encoder_gives_vectors(home, tmp_path):
-    tokenizer = bundle.load(home / "tiny").tokenizer
+def test_a_modern_encoder_gives_vectors(news, tmp_path):
+    tokenizer = bundle.load(news / "tiny").tokenizer
     config = ModernBertConfig(tokenizer.vocab_size, 32, 2, 2, 32, 64)
     bundle.save(tmp_path / "modern", ModernBert(config), tokenizer)
     (found,) = ready("embed", str(tmp_path / "modern"))([{"text": "wheat prices " * 30}])

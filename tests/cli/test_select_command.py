@@ -6,26 +6,17 @@ import csv
 import json
 
 import pytest
-from tiny_news import OTHERS, WORDS, asking, hornbook, made
+from tiny_news import OTHERS, WORDS, asking, hornbook
 
 from hornbook.errors import ConfigError, DataError
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(autouse=True)
-def plain_numbers(monkeypatch):
-    monkeypatch.setenv("HORNBOOK_PRECISION", "float32")
-    monkeypatch.setenv("HORNBOOK_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
-def run(home):
-    hornbook("finetune", *asking(home), "--steps", 45, "--out", home / "run")
-    return home / "run"
+def run(news):
+    hornbook("finetune", *asking(news), "--steps", 45, "--out", news / "run")
+    return news / "run"
 
 
 def test_texts_to_label_next_are_unsure_and_unlike(run, tmp_path):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_news import asking, hornbook, made
+from tiny_news import asking, hornbook
 
 from hornbook.config import settings_from
 from hornbook.errors import ConfigError, StudyError
@@ -23,29 +23,20 @@ from hornbook.runs import locked
 from hornbook.training.checkpoints import save_checkpoint
 from hornbook.training.listeners import Lines
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(autouse=True)
-def plain_numbers(monkeypatch):
-    monkeypatch.setenv("HORNBOOK_PRECISION", "float32")
-    monkeypatch.setenv("HORNBOOK_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
-def searched(home):
+def searched(news):
     pytest.importorskip("optuna")
-    words = [w for w in asking(home) if w != "lr=3e-3"]
+    words = [w for w in asking(news) if w != "lr=3e-3"]
     del words[words.index("--set")]  # the one that stood before it
     told = hornbook(
-        "tune", *words, "--steps", 12, "--trials", 3, "--out", home / "search",
+        "tune", *words, "--steps", 12, "--trials", 3, "--out", news / "search",
         "--search", "lr=1e-6..1e-2", "--search", "weight_decay=0.01,0.1",
     )  # fmt: skip
     assert told.exit_code == 0, told.output
-    return home / "search", told
+    return news / "search", told
 
 
 def record_of(folder) -> TuningRecord:
@@ -77,7 +68,7 @@ def test_a_search_never_sees_test(searched):
         assert summary["n_test"] is None
 
 
-def test_a_search_goes_on_and_a_killed_trial_too(searched, home):
+def test_a_search_goes_on_and_a_killed_trial_too(searched, news):
     """A trial that a kill left running is taken up again, with the same values."""
     folder, _ = searched
     with sqlite3.connect(folder / "study.db") as study:
@@ -96,18 +87,18 @@ def copied(searched, tmp_path):
     return tmp_path / "search"
 
 
-def small_search(home, folder, **given):
+def small_search(news, folder, **given):
     pytest.importorskip("optuna")
     asked = settings_from(
-        AdaptSettings, task="classify", model=str(home / "tiny"), data=str(home / "news.csv"),
+        AdaptSettings, task="classify", model=str(news / "tiny"), data=str(news / "news.csv"),
         steps=4, evaluations=2, **given
     )  # fmt: skip
     return tuning.Search(asked, folder, wanted=["lr=1e-6..1e-2"])
 
 
-def test_the_first_trial_is_what_a_run_without_a_search_would_be(home, tmp_path):
+def test_the_first_trial_is_what_a_run_without_a_search_would_be(news, tmp_path):
     """Also of what is decided only where nobody said it, such as tokens_per_step."""
-    search = small_search(home, tmp_path / "s")
+    search = small_search(news, tmp_path / "s")
     usual = open_new(search.settings, tmp_path / "plain").settings
     assert usual.tokens_per_step == 1024
     search.keep()
@@ -131,8 +122,8 @@ class Stopping:
         self.ended.append(trial)
 
 
-def test_defaults_that_were_interrupted_still_are_the_defaults(home, tmp_path):
-    search = small_search(home, tmp_path / "s", tokens_per_step=256)
+def test_defaults_that_were_interrupted_still_are_the_defaults(news, tmp_path):
+    search = small_search(news, tmp_path / "s", tokens_per_step=256)
     listener = Stopping(search)
     search.run(tuning.Budget(n_trials=2), listener)
     assert [t.message for t in listener.ended] == ["interrupted"]
@@ -205,7 +196,7 @@ def test_trials_of_a_search_are_not_chosen_by_test(searched):
                  folder / "trials/001", "--quiet")  # fmt: skip
 
 
-def test_without_optuna_it_says_what_to_install(home, monkeypatch):
+def test_without_optuna_it_says_what_to_install(news, monkeypatch):
     import builtins
 
     whole = builtins.__import__
@@ -217,7 +208,7 @@ def test_without_optuna_it_says_what_to_install(home, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(tuning.UnavailableError) as caught:
-        hornbook("tune", *asking(home), "--out", home / "none")
+        hornbook("tune", *asking(news), "--out", news / "none")
     assert "hornbook[tune]" in caught.value.hint
 
 
