@@ -105,3 +105,9 @@ def test_saved_parts_of_tags_and_of_texts_with_their_target(tmp_path):
     pairs.save_to_disk(str(tmp_path / "pairs"))
     written = open_sources(str(tmp_path / "pairs"), {}, seed=0)
     assert len(written.train) + len(written.validation) == 9
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.arrow"])
+def test_a_table_that_is_not_there_is_said_to_be_missing(tmp_path, name):
+    with pytest.raises(DataError, match="there is no file"):
+        open_sources(str(tmp_path / name), {}, seed=0)

@@ -19,7 +19,7 @@ def is_arrow(path: Path) -> bool:
     """Whether it is one table: a file by its name, or a folder by `Dataset.save_to_disk`."""
     if path.is_dir():
         return (path / "state.json").is_file() and any(path.glob("*.arrow"))
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def saved_parts(folder: Path) -> dict[str, Path]:

@@ -54,9 +54,10 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether it is one table by its name, or as a folder that `datasets` saved."""
+    """Whether it is one table: a file by its name, or a folder that `datasets` saved."""
     forms = [s.lower() for s in path.suffixes if s.lower() not in COMPRESSIONS]
-    return is_arrow(path) or (bool(forms) and forms[-1] in (*TEXT_FORMS, *PARQUET))
+    named = bool(forms) and forms[-1] in (*TEXT_FORMS, *PARQUET)
+    return is_arrow(path) or (named and path.is_file())
 
 
 def read_rows(path: Path) -> Table:
