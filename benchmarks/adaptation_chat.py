@@ -157,28 +157,9 @@ def train_peer(folder: Path, dialogues: list[Dialogue], *, float32: bool, callba
         ).train()  # fmt: skip
 
 
-def taking_turns(ours: Iterator[float]):
-    """Seconds of each turn: of the trainer's steps, and of as many of ours after them."""
-    from transformers import TrainerCallback
-
-    class TakingTurns(TrainerCallback):
-        def __init__(self) -> None:
-            self.turns: list[tuple[float, float]] = []
-            self._seconds: list[float] = []
-
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            self._start = time.perf_counter()
-
-        def on_step_end(self, *_: object, **__: object) -> None:
-            self._seconds.append(time.perf_counter() - self._start)
-            if len(self._seconds) == TURN:
-                self.turns.append((sum(self._seconds), next(ours)))
-                self._seconds = []
-
-    return TakingTurns()
-
-
 def speed(model: str, turns: int, float32: bool, recompute: bool) -> None:
+    from peer_turns import TakingTurns
+
     what, dialogues = conversations()
     used = dialogues[: (turns + 1) * TURN * BATCH]
     chosen = choose_precision()
@@ -194,7 +175,7 @@ def speed(model: str, turns: int, float32: bool, recompute: bool) -> None:
             [__file__, "turns-of-ours", "--folder", str(folder), "--steps", str(len(used)),
              *["--recompute"] * recompute]
         )  # fmt: skip
-        taking = taking_turns(ours)
+        taking = TakingTurns(ours, TURN)
         train_peer(folder, used, float32=float32, callback=taking)
         ours.close()
     counted = taking.turns[1:]

@@ -37,7 +37,8 @@ import numpy as np
 import torch
 from claims import at_least, at_most, claim
 from corpus import stories
-from finetuning import BATCH, PEER, TURN, InOrder, TakingTurns
+from finetuning import BATCH, PEER, TURN, InOrder
+from peer_turns import TakingTurns
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -89,7 +90,7 @@ TRIALS = {
     "trec": Trial("trec", 1e-4, 6, floor=0.955),
     "cola": Trial("cola", 1e-4, 4, best="matthews"),
     "reuters": Trial("reuters", 3e-4, 2, max_tokens=64, best="micro_f1"),
-    "sst2": Trial("sst2/", 5e-5, 1, per_step=64, floor=0.89, dropout=0.1),
+    "sst2": Trial("sst2/", 5e-5, 3, per_step=64, floor=0.89, dropout=0.1),
 }
 
 
@@ -141,7 +142,7 @@ def speed(turns: int) -> None:
     n = (turns + 1) * TURN * BATCH
     what, rows, task = texts_and_task(n)
     items = task.items(rows)
-    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]))
+    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]), TURN)
     with tempfile.TemporaryDirectory() as scratch:
         at_defaults(items, scratch, [taking]).train()
     counted = sum(map(task.length, items[TURN * BATCH :])) / turns
@@ -229,6 +230,8 @@ def quality(name: str, trial: Trial, seconds: float, seed: int) -> None:
     items = task.items(parts.train)
     took, n_steps = learn(task, model, items, trial, seconds=seconds, seed=seed)
     ours = task.metrics(parts.test, task.predict(model.eval(), task.items(parts.test)))
+    mine = next(m.value for m in ours if m.name == trial.best)
+    print(f"{name}: {mine:.4f} after {took:.0f} s; now {PEER}", file=sys.stderr)
     began = time.perf_counter()
     theirs = peers_metrics(task, items, parts, trial, n_steps, seed)
     others = time.perf_counter() - began

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 from adaptation_chat import exported
 from datasets import Dataset
+from peer_turns import TakingTurns
 from peft import LoraConfig
 from torch.utils.data import SequentialSampler
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from hornbook.bundle import open_model
@@ -32,27 +32,6 @@ class InOrder(DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
-
-
-class TakingTurns(TrainerCallback):
-    """Seconds of each turn: trl's steps, and as many of ours after them."""
-
-    def __init__(self, ours: Iterator[float], turn: int, seconds: float) -> None:
-        self.ours, self.turn, self.seconds = ours, turn, seconds
-        self.turns: list[tuple[float, float]] = []
-        self._taken: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._start = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> Any:
-        self._taken.append(time.perf_counter() - self._start)
-        if len(self._taken) == self.turn:
-            self.turns.append((sum(self._taken), sum(islice(self.ours, self.turn))))
-            self._taken = []
-            if sum(ours for _, ours in self.turns) >= self.seconds:
-                control.should_training_stop = True
-        return control
 
 
 def beside(
@@ -73,7 +52,8 @@ def beside(
          "rejected_ids": list(i.branches[1])}
         for batch in batches for i in batch
     ]  # fmt: skip
-    taking = TakingTurns(ours, turn, arguments.seconds)
+    by_turns = (sum(islice(steps, turn)) for steps in repeat(ours))
+    taking = TakingTurns(by_turns, turn, arguments.seconds)
     scratch = Path(tempfile.mkdtemp())
     with tempfile.TemporaryDirectory() as weights:  # half a gigabyte, not to be left behind
         folder = exported(Path(weights) / "model", name)

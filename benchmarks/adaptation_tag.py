@@ -34,7 +34,8 @@ from typing import Any
 import torch
 from adaptation_classify import WARM_UP, WEIGHT_DECAY, Trial, judged, learn
 from claims import at_least, at_most
-from finetuning import BATCH, PEER, TURN, InOrder, TakingTurns
+from finetuning import BATCH, PEER, TURN, InOrder
+from peer_turns import TakingTurns
 from transformers import (
     AutoTokenizer,
     BertForQuestionAnswering,
@@ -126,7 +127,7 @@ def sentences(n: int) -> tuple[Tag, list[TagItem]]:
 def speed(turns: int) -> None:
     n = (turns + 1) * TURN * BATCH
     task, items = sentences(n)
-    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]))
+    taking = TakingTurns(asked_turns([__file__, "--alone", "turns", "--turns", str(turns)]), TURN)
     with tempfile.TemporaryDirectory() as scratch:
         at_defaults(task, items, scratch, [taking]).train()
     counted = sum(map(task.length, items[TURN * BATCH :])) / turns

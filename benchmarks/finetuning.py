@@ -21,13 +21,13 @@ from collections.abc import Iterator
 import torch
 from claims import at_least
 from corpus import stories
+from peer_turns import TakingTurns
 from torch.utils.data import SequentialSampler
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 from transformers.utils import logging
@@ -54,27 +54,6 @@ class InOrder(Trainer):
 
     def _get_train_sampler(self, *arguments, **keywords):
         return SequentialSampler(self.train_dataset)
-
-
-class TakingTurns(TrainerCallback):
-    """Seconds of each turn: of the Trainer's steps, and of as many of ours after them.
-
-    ours: seconds of our turns, each taken when it is asked for.
-    """
-
-    def __init__(self, ours: Iterator[float]) -> None:
-        self.ours = ours
-        self.turns: list[tuple[float, float]] = []
-        self._seconds: list[float] = []
-
-    def on_step_begin(self, *arguments, **keywords):
-        self._start = time.perf_counter()
-
-    def on_step_end(self, *arguments, **keywords):
-        self._seconds.append(time.perf_counter() - self._start)
-        if len(self._seconds) == TURN:
-            self.turns.append((sum(self._seconds), next(self.ours)))
-            self._seconds = []
 
 
 def trainer(
@@ -144,7 +123,7 @@ def main() -> None:
     chosen = choose_precision()
     print(f"{what}; {torch.get_num_threads()} threads; chosen: {chosen.dtype} ({chosen.reason})")
 
-    taking = TakingTurns(asked_turns([__file__, "--ours", "--turns", str(arguments.turns)]))
+    taking = TakingTurns(asked_turns([__file__, "--ours", "--turns", str(arguments.turns)]), TURN)
     with tempfile.TemporaryDirectory() as scratch:
         trainer(folder, tokens, targets, taking, scratch).train()
     turns = taking.turns[1:]
