@@ -12,7 +12,8 @@ sms-spam, trec, cola, reuters, sst2: both at equal settings (ours: number of tex
 rate, schedule, steps), on the same texts, the Trainer with its dropout of .1, ours without (our
 default) but for SST-2; metrics of the test part with 95 % intervals and the paired difference. Of
 SST-2 the phrases of GLUE's training part are learnt, and its dev part is the test.
-Of Reuters (several labels a text) both give what has even odds, at least one.
+Of Reuters (several labels a text) both give what has even odds, at least one; our head begins at
+the labels' log-odds, the Trainer's at even ones.
 imdb: hidden words of all 25,000 training reviews for --seconds, then classification with --labelled
 of them, against classification alone: a paired test on 5,000 test reviews.
 --seconds cuts each training of ours; the Trainer takes as many steps as ours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -21,6 +22,7 @@ from hornbook.tasks import TASKS
 from hornbook.tasks.classify import Classify
 from hornbook.tasks.classify_pairs import ClassifyPairs
 from hornbook.tasks.task import Parts
+from hornbook.tasks.text_heads import log_odds
 from hornbook.text.train import train_tokenizer
 from hornbook.training.optimizers import adamw, decay_groups
 
@@ -234,6 +236,20 @@ def test_pairs_carry_segments(bundle):
     assert len(batch.segments) == len(batch.inputs)
     model = task.build(bundle).eval()
     assert len(task.predict(model, items)) == 2
+
+
+def test_a_fresh_head_for_several_labels_begins_at_their_log_odds(bundle):
+    targets = np.array([[1, 0], [1, 0], [0, 0], [1, 0]], bool)
+    assert log_odds(targets) == pytest.approx([math.log(3.5 / 1.5), math.log(0.5 / 4.5)])
+    own = Bundle(copy.deepcopy(bundle.model), bundle.tokenizer, "bert")
+    model = several(own).build(own)
+    assert model.head.out.bias.tolist() == pytest.approx([math.log(3.5 / 2.5)] * 2)
+    with torch.no_grad():
+        model.head.out.bias.fill_(7.0)  # learnt, as far as anybody knows
+    again = Bundle(model, bundle.tokenizer, "bert")
+    assert several(again).build(again).head.out.bias.tolist() == [7.0, 7.0]
+    one_label = Bundle(copy.deepcopy(bundle.model), bundle.tokenizer, "bert")
+    assert not single(one_label).build(one_label).head.out.bias.any()
 
 
 def test_numbers_on_a_scale(bundle):

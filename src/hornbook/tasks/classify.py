@@ -34,7 +34,12 @@ from hornbook.tasks.label_findings import cut_short, label_findings
 from hornbook.tasks.metrics import multi_label_metrics, regression_metrics, single_label_metrics
 from hornbook.tasks.room import room
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
-from hornbook.tasks.text_heads import in_the_models_order, reads_last, text_classifier
+from hornbook.tasks.text_heads import (
+    in_the_models_order,
+    log_odds,
+    reads_last,
+    text_classifier,
+)
 
 LONGEST = 256  # tokens, where nobody says; more costs time in proportion
 SCORE = ("score",)  # the one output of a number on a scale
@@ -87,7 +92,7 @@ class Classify:
         self.best = best or known[0]
         self.decision = decision
         self.last = last  # whether the head stands on the last token
-        self.centre: float | None = None  # of numbers: the mean of the training part's
+        self.unread: np.ndarray | None = None  # (L,) what a fresh head says of every text
         self._number = {name: i for i, name in enumerate(self.label_names)}
 
     # What there is before there is a task
@@ -131,8 +136,7 @@ class Classify:
             best=best,
             last=reads_last(bundle.model),
         )
-        if problem == "regression" and parts.train:
-            task.centre = float(np.mean([task._number_of(e) for e in parts.train]))
+        task.unread = task._known_unread(parts.train) if parts.train else None
         return task
 
     @classmethod
@@ -158,12 +162,8 @@ class Classify:
     # The task
 
     def build(self, bundle: Any) -> nn.Module:
-        """A fresh head for numbers begins at their mean, and need not be taught it."""
-        model = text_classifier(bundle, self.label_names, self.problem)
-        bias = getattr(model.head.out, "bias", None)
-        if self.centre is not None and model is not bundle.model and bias is not None:
-            nn.init.constant_(bias, self.centre)
-        return model
+        """A fresh head begins with what is known of a text that nobody has read."""
+        return text_classifier(bundle, self.label_names, self.problem, unread=self.unread)
 
     def items(self, examples: Sequence[Any]) -> list[TextItem]:
         """Raises DataError for a text without a token, and where no label is one of the head's."""
@@ -278,9 +278,7 @@ class Classify:
             return single_label_metrics(np.array(true), np.array(best), self.label_names)
         chosen = [tuple(self._number[name] for name in p["labels"]) for p in predictions]
         # A label that the head has not is missed: a column of its own keeps it in the counts.
-        unknown = np.array(
-            [[any(n not in self._number for n in self.labels_of(e))] for e in examples]
-        )
+        unknown = np.array([[not self._number.keys() >= {*self.labels_of(e)}] for e in examples])
         targets = np.concatenate([self._matrix([self._numbers(e) for e in examples]), unknown], 1)
         given = np.concatenate([self._matrix(chosen), np.zeros_like(unknown)], 1)
         if not unknown.any():
@@ -306,11 +304,7 @@ class Classify:
         findings = cut_short(self._lengths(parts.train), self.max_tokens)
         if self.problem == "regression":
             return findings
-        named = {
-            "train": parts.train,
-            "validation": parts.validation,
-            "test": parts.test if parts.test is not None else (),
-        }
+        named = {"train": parts.train, "validation": parts.validation, "test": parts.test or ()}
         counts = {
             part: Counter(name for e in examples for name in self.labels_of(e))
             for part, examples in named.items()
@@ -370,6 +364,14 @@ class Classify:
         if self.problem == "multi_label_classification":
             return numbers
         return [row[0] if row else IGNORE for row in numbers]
+
+    def _known_unread(self, examples: Sequence[Any]) -> np.ndarray | None:
+        """Of numbers their mean; of several labels each one's log-odds."""
+        if self.problem == "regression":
+            return np.array([np.mean([self._number_of(e) for e in examples])])
+        if self.problem == "multi_label_classification":
+            return log_odds(self._matrix([self._numbers(e) for e in examples]))
+        return None
 
     def _target_rows(self, items: Sequence[TextItem]) -> Tensor:
         if self.problem == "multi_label_classification":
