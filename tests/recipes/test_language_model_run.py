@@ -205,27 +205,6 @@ def test_an_interrupted_run_in_parts_keeps_its_last_weights_not_its_best(text, t
         assert all(map(torch.equal, rebuilt, last)) == same
 
 
-def test_all_processes_stop_where_one_is_asked_to(text, tmp_path):
-    asked = training_run.asked_for(TINY | {"data": str(text)})
-    training = training_run.open_new(asked, tmp_path / "run", Quiet()).training
-
-    class Two:
-        num_processes, device = 2, "cpu"
-        other = 0.0
-
-        def reduce(self, x, how):
-            assert how == "sum"
-            return x + self.other
-
-    training.accelerator = Two()
-    assert not training._agreed_to_stop()
-    Two.other = 1.0
-    assert training._agreed_to_stop(), "the other was asked"
-    Two.other = 0.0
-    training.stop()
-    assert training._agreed_to_stop()
-
-
 def test_any_tokenizer_trained_here_has_what_an_encoder_hides_behind(text, tmp_path):
     run(text, tmp_path / "run", family="bert", tokenizer="bpe", vocab_size=300, steps=2)
     assert bundle.load(tmp_path / "run").tokenizer.id_of("[MASK]") == 4

@@ -10,7 +10,7 @@ from hornbook.errors import ConfigError, UnavailableError
 from hornbook.nn.precision import Precision
 from hornbook.records import EvaluationRecord, StepRecord
 from hornbook.training import accelerator as module
-from hornbook.training.accelerator import make_accelerator, spread, start_trackers
+from hornbook.training.accelerator import agreed, make_accelerator, spread, start_trackers
 from hornbook.training.listeners import Trackers
 
 FLOAT32 = Precision("cpu", "float32", "for the test")
@@ -82,3 +82,22 @@ def test_float16_on_a_processor_is_refused():
 def test_one_process_keeps_the_model_as_it_is():
     model = nn.Linear(2, 2)
     assert spread(model, make_accelerator(FLOAT32), sharded=True) is model
+
+
+def test_all_processes_stop_where_one_is_asked_to():
+    class Two:
+        num_processes, device, other = 2, "cpu", 0.0
+
+        def reduce(self, x, how):
+            assert how == "sum"
+            return x + self.other
+
+    both = Two()
+    assert not agreed(both, False) and agreed(both, True)
+    both.other = 1.0
+    assert agreed(both, False), "the other was asked"
+
+
+def test_one_process_asks_nobody():
+    alone = make_accelerator(FLOAT32)
+    assert agreed(alone, True) is True and agreed(alone, False) is False

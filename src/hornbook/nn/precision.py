@@ -86,6 +86,14 @@ def choose_precision() -> Precision:
     return Precision(device, "float32", f"{why_device}; {measured}, {said}")
 
 
+def precision_asked(name: str) -> Precision:
+    """The number format of this name, or with "auto" the one that this machine is fastest with."""
+    chosen = choose_precision()
+    if name in ("auto", chosen.dtype):
+        return chosen
+    return Precision(chosen.device, name, f"{name} was asked for")
+
+
 def _device() -> tuple[str, str]:
     if asked := os.environ.get("HORNBOOK_DEVICE"):
         return asked, f"HORNBOOK_DEVICE asks for {asked}"

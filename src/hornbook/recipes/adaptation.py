@@ -16,20 +16,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hornbook.adapters.fingerprint import fingerprint
 from hornbook.data.item_batches import ItemBatches
 from hornbook.errors import CheckpointError, ConfigError, TrainingError
-from hornbook.nn.precision import Precision, choose_precision
+from hornbook.nn.precision import precision_asked
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
-from hornbook.recipes.language_model import SCHEDULES
 from hornbook.recipes.rates import make_optimizer, width
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.tasks.task import Task
 from hornbook.training.accelerator import (
     WithLoss,
+    agreed,
     make_accelerator,
     own_loss,
     spread,
@@ -37,12 +36,13 @@ from hornbook.training.accelerator import (
 )
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
+from hornbook.training.looks import Looks
 from hornbook.training.loop import Step, train_steps
 from hornbook.training.memory import keep_freed_memory, return_freed_memory
 from hornbook.training.recomputation import recomputed
 from hornbook.training.refused import keep_batch
 from hornbook.training.rows import by_rows
-from hornbook.training.schedules import Clock
+from hornbook.training.schedules import SCHEDULES, Clock
 
 Validation = Callable[[], EvaluationRecord]
 
@@ -102,7 +102,7 @@ class Adaptation:
         self.settings = decided(settings, d_model=width(model)).settings
         self.folder = folder
         self.accelerator = make_accelerator(
-            chosen_precision(settings),
+            precision_asked(settings.precision),
             seed=settings.seed,
             trackers=settings.trackers,
             folder=folder,
@@ -128,7 +128,7 @@ class Adaptation:
         self.progress = AdaptProgress()
         self.skipped: tuple[str, ...] = ()  # a sentence for each damaged checkpoint passed over
         self._drawn: list[list[int]] = []
-        self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
+        self.looks = Looks(self.settings.evaluations, timed=self.settings.time is not None)
         if begin := getattr(task, "begin", None):  # with the base's weights, also when resumed
             with self.accelerator.autocast():  # in the numbers that it learns in
                 begin(model, train_items, device=self.device, progress=None)
@@ -193,12 +193,12 @@ class Adaptation:
             else:
                 share = max(0.1, 2 / (progress.step + 1))
                 progress.recent_loss += share * (step.loss - progress.recent_loss)
-            if self._due(step.progress):
+            if self.looks.is_due(step.progress, progress):
                 self._look(listener)
                 progress.seconds = time.monotonic() - began
                 if self._patience_is_up():
                     return "stopped early"
-            if self._agreed(stop()):
+            if agreed(self.accelerator, stop()):
                 self.save()
                 return "interrupted"
         if progress.evaluated_at != progress.step:
@@ -258,54 +258,36 @@ class Adaptation:
         keep_batch(place, self.task, items)
         return place, len(items)
 
-    def _agreed(self, asked: bool) -> bool:
-        """Whether any process was asked to stop: then all do, after the same step."""
-        if self.accelerator.num_processes == 1:
-            return asked
-        answer = torch.tensor(float(asked), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(answer, "sum") > 0)
-
     def _patience_is_up(self) -> bool:
         patience = self.settings.patience
         return patience is not None and self.progress.n_worse >= patience > 0
 
-    def _due(self, share: float) -> bool:
-        """Whether to evaluate, when this share of the run is done."""
-        if self.settings.time is not None:  # looking must not eat the time for learning
-            since = time.monotonic() - self._looked
-            if since < 10 * self._looking:
-                return False
-        passed = int(share * self.settings.evaluations)
-        due = passed > self.progress.n_evaluations
-        self.progress.n_evaluations = passed
-        return due
-
     def _look(self, listener: Listener) -> None:
         """Evaluate, tell, and keep a checkpoint."""
-        began, progress = time.monotonic(), self.progress
-        progress.evaluated_at, progress.last_score = progress.step, None
-        if self.validation is not None:
-            self.model.eval()
-            found = self.validation()
-            score = found.validation_loss if found.score is None else found.score
-            progress.last_score = score
-            if score is not None and (progress.best_score is None or score < progress.best_score):
-                progress.best_score, progress.best_step, progress.n_worse = score, progress.step, 0
-            else:
-                progress.n_worse += 1
-            listener.hear_evaluation(
-                found.model_copy(
-                    update={
-                        "step": progress.step,
-                        "tokens": progress.tokens,
-                        "seconds": progress.seconds,
-                        "train_loss": progress.recent_loss if progress.step else None,
-                    }
-                )
-            )
-        self.save()
-        self._looked = time.monotonic()
-        self._looking = self._looked - began
+        with self.looks.looking():
+            self.progress.evaluated_at, self.progress.last_score = self.progress.step, None
+            if self.validation is not None:
+                self.model.eval()
+                listener.hear_evaluation(self._judged(self.validation()))
+            self.save()
+
+    def _judged(self, found: EvaluationRecord) -> EvaluationRecord:
+        """An evaluation, counted among the better or the worse, with where the run stands."""
+        progress = self.progress
+        score = found.validation_loss if found.score is None else found.score
+        progress.last_score = score
+        if score is not None and (progress.best_score is None or score < progress.best_score):
+            progress.best_score, progress.best_step, progress.n_worse = score, progress.step, 0
+        else:
+            progress.n_worse += 1
+        return found.model_copy(
+            update={
+                "step": progress.step,
+                "tokens": progress.tokens,
+                "seconds": progress.seconds,
+                "train_loss": progress.recent_loss if progress.step else None,
+            }
+        )
 
     # Checkpoints
 
@@ -380,11 +362,3 @@ class _Trained:
 def _kept(model: nn.Module) -> Any:
     whole = all(p.requires_grad for p in model.parameters())
     return model if whole else _Trained(model)
-
-
-def chosen_precision(settings: AdaptSettings) -> Precision:
-    """The number format asked for, or the one that this machine is fastest with."""
-    chosen = choose_precision()
-    if settings.precision in ("auto", chosen.dtype):
-        return chosen
-    return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")

@@ -8,18 +8,17 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from hornbook import bundle as bundles
 from hornbook import runs
 from hornbook.adapters.methods import prepare
-from hornbook.config import settings_from
 from hornbook.errors import ConfigError, DataError, StudyError, nearest
-from hornbook.recipes.adaptation import chosen_precision
+from hornbook.nn.precision import precision_asked
 from hornbook.recipes.adaptation_run import Session
 from hornbook.recipes.adaptation_settings import AdaptSettings, decided
+from hornbook.recipes.begun import read_config, refuse_others
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.rates import width
 from hornbook.records import AdaptSummary, PreflightRecord
@@ -86,17 +85,7 @@ def finished(folder: Path) -> AdaptSummary | None:
 
 def _as_begun(folder: Path, given: dict[str, Any]) -> AdaptSettings:
     settings = read_settings(folder / "config.yaml")
-    wanted = settings_from(AdaptSettings, **(settings.model_dump() | given))
-    different = [
-        f"{name} is {getattr(settings, name)!r}, asked for {getattr(wanted, name)!r}"
-        for name in given
-        if getattr(settings, name) != getattr(wanted, name)
-    ]
-    if different:
-        raise ConfigError(
-            f"{folder} was begun with other settings: {'; '.join(different)}",
-            hint="Leave them out to go on, or start a new run.",
-        )
+    refuse_others(folder, settings, given)
     return settings
 
 
@@ -106,7 +95,7 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
     parts = kind.open_data(settings.data, settings.columns, seed=settings.seed)
     _refuse_empty(parts, settings.data)
     bundle = bundles.open_model(settings.model)
-    make_accelerator(chosen_precision(settings), seed=settings.seed)  # seeds the head
+    make_accelerator(precision_asked(settings.precision), seed=settings.seed)  # seeds the head
     if settings.max_tokens is not None:
         own["max_tokens"] = settings.max_tokens
     if "seed" in inspect.signature(kind.make).parameters:  # a task that draws, such as fill
@@ -195,13 +184,5 @@ def set_dropout(model: nn.Module, share: float) -> None:
 
 
 def read_settings(path: Path) -> AdaptSettings:
-    """Read config.yaml. Raises StudyError when it is missing, ConfigError for unknown keys."""
-    if not path.is_file():
-        raise StudyError(f"there is no {path}", hint="Name the folder of a fine-tuning run.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}", hint="Mend it, or start anew.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no settings", hint="Lines such as `task: classify`.")
-    return settings_from(AdaptSettings, **values)
+    """Read config.yaml; raises what `begun.read_config` does."""
+    return read_config(path, AdaptSettings, of="fine-tuning run", such_as="task: classify")

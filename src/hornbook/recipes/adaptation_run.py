@@ -34,7 +34,8 @@ from hornbook.evaluation.curves import read_curves
 from hornbook.evaluation.evaluate import assess, hash_of, with_intervals
 from hornbook.evaluation.likelihood import mean_loss
 from hornbook.interop.licences import licence_of
-from hornbook.recipes.adaptation import Adaptation, AdaptProgress, chosen_precision
+from hornbook.nn.precision import precision_asked
+from hornbook.recipes.adaptation import Adaptation, AdaptProgress
 from hornbook.recipes.adaptation_keeping import keep
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.recipes.forgetting import Before, before, forgotten
@@ -133,7 +134,7 @@ class Session:
                     self.task,
                     self.train_items,
                     self.settings,
-                    precision=chosen_precision(self.settings),
+                    precision=precision_asked(self.settings.precision),
                     n_validation=held_out,
                     n_looks=n_looks * (1 if self.task.best == "loss" else 2),
                 )
@@ -162,7 +163,7 @@ class Session:
             started, failure = runs.now(), None
             written = All([Lines(self.folder / "metrics.jsonl"), listener])
             emissions = self.folder / "emissions.csv"
-            device = chosen_precision(self.settings).device
+            device = precision_asked(self.settings.precision).device
             # Ahead of what resumes: with the weights that the run began with.
             self.begun = before(self.model, self.task, self.parts.validation, device=device)
             adaptation = self._adaptation()
@@ -275,7 +276,7 @@ class Session:
         looks = written.evaluations
         kept = written.final or next((e for e in looks if e.step == progress.best_step), None)
         tokenizer = self.bundle.tokenizer
-        precision = chosen_precision(settings)
+        precision = precision_asked(settings.precision)
         return AdaptSummary(
             model=self.bundle.family,
             n_parameters=self.prepared.n_total,

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from hornbook.errors import CheckpointError
 from hornbook.evaluation.likelihood import bits_per_byte, mean_loss
 from hornbook.nn.losses import LossSum
-from hornbook.nn.precision import Precision, choose_precision
+from hornbook.nn.precision import precision_asked
 from hornbook.recipes.dial import Resolved
 from hornbook.recipes.families import Objective, build, make_optimizer
 from hornbook.recipes.preparation import Prepared
@@ -24,6 +23,7 @@ from hornbook.recipes.reading import open_reading
 from hornbook.records import EvaluationRecord, RunStatus, StepRecord
 from hornbook.training.accelerator import (
     WithLoss,
+    agreed,
     make_accelerator,
     own_loss,
     spread,
@@ -31,17 +31,13 @@ from hornbook.training.accelerator import (
 )
 from hornbook.training.checkpoints import best_checkpoint, latest_checkpoint, save_checkpoint
 from hornbook.training.listeners import All, Listener, Trackers
+from hornbook.training.looks import Looks
 from hornbook.training.loop import train_steps
 from hornbook.training.memory import keep_freed_memory, return_freed_memory
 from hornbook.training.recomputation import recomputed
 from hornbook.training.sanity import Memorised, Trial, memorise
-from hornbook.training.schedules import Clock, Schedule, cosine, linear, warm_up_stable_decay
+from hornbook.training.schedules import SCHEDULES, Clock
 
-SCHEDULES: dict[str, Callable[[float], Schedule]] = {
-    "linear": linear,
-    "cosine": cosine,
-    "warm-up-stable-decay": warm_up_stable_decay,
-}
 SAMPLED = 32_768  # validation tokens of an evaluation on the way; the last one reads them all
 
 
@@ -67,7 +63,7 @@ class Training:
     def __init__(self, settings: Resolved, prepared: Prepared, folder: Path) -> None:
         began = time.monotonic()
         self.settings, self.prepared, self.folder = settings, prepared, folder
-        self.precision = chosen_precision(settings)
+        self.precision = precision_asked(settings.precision)
         self.accelerator = make_accelerator(
             self.precision, seed=settings.seed, trackers=settings.trackers, folder=folder
         )
@@ -78,7 +74,7 @@ class Training:
         self.reading = open_reading(settings, prepared, self.objective, place)
         self.progress = Progress(seconds=time.monotonic() - began)  # counting is learning too
         self._stopping = False
-        self._looked, self._looking = time.monotonic(), 0.0  # when last, and for how long
+        self.looks = Looks(settings.evaluations, timed=settings.time is not None)
 
     def resume(self) -> tuple[str, ...]:
         """Go on from the last whole checkpoint, or from the start; says which were damaged."""
@@ -173,43 +169,23 @@ class Training:
                     refused=step.refused,
                 )
             )
-            if self._due(step.progress):
+            if self.looks.is_due(step.progress, progress):
                 self._look(listener)
                 progress.seconds = time.monotonic() - began
                 if settings.patience and progress.n_worse >= settings.patience:
                     return "stopped early"
-            if self._agreed_to_stop():
+            if agreed(self.accelerator, self._stopping):
                 self.save()
                 return "interrupted"
         if progress.evaluated_at != progress.step:
             self._look(listener)
         return "finished"
 
-    def _agreed_to_stop(self) -> bool:
-        """Whether any process was asked to stop: then all do, after the same step."""
-        if self.accelerator.num_processes == 1:
-            return self._stopping
-        asked = torch.tensor(float(self._stopping), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum") > 0)
-
-    def _due(self, share: float) -> bool:
-        """Whether to evaluate, when this share of the run is done."""
-        if self.settings.time is not None:  # looking must not eat the time for learning
-            since = time.monotonic() - self._looked
-            if since < 10 * self._looking:
-                return False
-        passed = int(share * self.settings.evaluations)
-        due = passed > self.progress.n_evaluations
-        self.progress.n_evaluations = passed
-        return due
-
     def _look(self, listener: Listener) -> None:
         """Evaluate, tell, and keep a checkpoint."""
-        began = time.monotonic()
-        listener.hear_evaluation(self.evaluate())
-        self.save()
-        self._looked = time.monotonic()
-        self._looking = self._looked - began
+        with self.looks.looking():
+            listener.hear_evaluation(self.evaluate())
+            self.save()
 
     def evaluate(self) -> EvaluationRecord:
         """The loss on a sample of the validation text (on all of it where it is short)."""
@@ -298,14 +274,6 @@ class Training:
         if settings.epochs is None:
             return settings.steps
         return self.reading.n_steps(settings.epochs)
-
-
-def chosen_precision(settings: Resolved) -> Precision:
-    """The number format asked for, or the one that this machine is fastest with."""
-    chosen = choose_precision()
-    if settings.precision in ("auto", chosen.dtype):
-        return chosen
-    return Precision(chosen.device, settings.precision, f"{settings.precision} was asked for")
 
 
 def _plain(settings: Resolved) -> dict[str, str | int | float | bool | None]:

@@ -24,9 +24,11 @@ from hornbook.evaluation.curves import read_curves
 from hornbook.interop.turns import write_bounds
 from hornbook.models.counting_gpt import check_vocabulary
 from hornbook.models.presets import count_parameters
+from hornbook.nn.precision import precision_asked
+from hornbook.recipes.begun import read_config, refuse_others
 from hornbook.recipes.dial import Asked, Resolved, derived, resolve
 from hornbook.recipes.families import PAGES, architecture, counts_bytes
-from hornbook.recipes.language_model import SAMPLED, Training, chosen_precision
+from hornbook.recipes.language_model import SAMPLED, Training
 from hornbook.recipes.preparation import Prepared, prepare
 from hornbook.recipes.reading import pair_batches, shape_of
 from hornbook.recipes.referees import referees
@@ -94,7 +96,7 @@ def plan_of(settings: Resolved, prepared: Prepared) -> PlanRecord:
     n_tokens = per_step * (settings.steps or 1)
     if settings.epochs:
         n_tokens = round(settings.epochs * shape.epoch)
-    precision = chosen_precision(settings)
+    precision = precision_asked(settings.precision)
     counts, counting = counts_bytes(settings, prepared) if settings.counting else (0, 0)
     recipe = planning.Recipe(
         family=PAGES[settings.family],
@@ -300,17 +302,7 @@ def reopen(folder: Path, listener: Listener, given: dict[str, Any]) -> Session:
     CheckpointError when the data are others.
     """
     settings = read_settings(folder / "config.yaml")
-    wanted = settings_from(Resolved, **(settings.model_dump() | given))
-    different = [
-        f"{name} is {getattr(settings, name)!r}, asked for {getattr(wanted, name)!r}"
-        for name in given
-        if getattr(settings, name) != getattr(wanted, name)
-    ]
-    if different:
-        raise ConfigError(
-            f"{folder} was begun with other settings: {'; '.join(different)}",
-            hint="Leave them out to go on, or start a new run.",
-        )
+    refuse_others(folder, settings, given)
     if (folder / "summary.json").is_file():
         summary = runs.read_record(folder / "summary.json", RunSummary)
         if summary.status == "finished":
@@ -361,16 +353,8 @@ def write_settings(path: Path, settings: Resolved) -> None:
 
 
 def read_settings(path: Path) -> Resolved:
-    """Read config.yaml. Raises StudyError when it is missing, ConfigError for unknown keys."""
-    if not path.is_file():
-        raise StudyError(f"there is no {path}", hint="Name the folder of a training run.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}", hint="Mend it, or start anew.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no settings", hint="Lines such as `depth: 4` are meant.")
-    return settings_from(Resolved, **values)
+    """Read config.yaml; raises what `begun.read_config` does."""
+    return read_config(path, Resolved, of="training run", such_as="depth: 4")
 
 
 def _corpus_record(prepared: Prepared) -> CorpusRecord:

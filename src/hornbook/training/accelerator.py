@@ -100,6 +100,14 @@ def spread(model: nn.Module, accelerator: Accelerator, *, sharded: bool = False)
     return model
 
 
+def agreed(accelerator: Accelerator, asked: bool) -> bool:
+    """Whether any process was asked to stop: then all do, after the same step."""
+    if accelerator.num_processes == 1:
+        return asked
+    answer = torch.tensor(float(asked), device=accelerator.device)
+    return bool(accelerator.reduce(answer, "sum") > 0)
+
+
 class WithLoss(nn.Module):
     """A model that gives its loss: what several processes need to see as one forward pass."""
 

@@ -48,6 +48,13 @@ def _after(p: float, warm_up: float) -> float:
     return min(1.0, (p - warm_up) / (1 - warm_up))
 
 
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "warm-up-stable-decay": warm_up_stable_decay,
+}
+
+
 class Clock:
     """Progress by steps or by wall-clock seconds, whichever is further; done at 1.
 
