@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer as RustTokenizer
 
 from hornbook.bundle import Bundle
 from hornbook.data.examples import Document
@@ -134,6 +137,29 @@ def test_guesses_for_an_open_place(bundle):
     assert rows[1][2].text == f"the [MASK] sat {rows[1][2].token}"
     with pytest.raises(DataError, match="no place is left open"):
         guesses(model, tokenizer, "the cat sat")
+
+
+def test_special_tokens_fill_no_place(bundle):
+    """They have no words, though the model may find them likelier than any; its numbers stay."""
+    tokenizer = train_tokenizer("wordpiece", lambda: TEXTS * 5, 60)
+    tokenizer = type(tokenizer)(RustTokenizer.from_str(_with_free_place(tokenizer)))
+    torch.manual_seed(0)
+    model = MaskedLM(Bert(BertConfig(tokenizer.vocab_size, 64, 1, 2, 16, 32))).eval()
+    no_words = [*tokenizer.special_ids, tokenizer.id_of("[unused7]")]
+    with torch.no_grad():
+        model.head.bias[no_words] = 9.0
+    (row,) = guesses(model, tokenizer, "the [MASK] sat", k=1000)
+    offered = {guess.token for guess in row}
+    assert not offered & {"[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]", "[unused7]"}
+    assert len(row) == tokenizer.vocab_size - len(no_words)
+    assert 0 < sum(guess.probability for guess in row) < 0.1  # the rest is what those were given
+
+
+def _with_free_place(tokenizer) -> str:
+    """The tokenizer's file with a place that is held free, which is not marked as special."""
+    said = json.loads(tokenizer.rust.to_str())
+    said["model"]["vocab"]["[unused7]"] = len(said["model"]["vocab"])
+    return json.dumps(said)
 
 
 def test_a_new_head_is_said_and_a_decoder_refused(task, bundle):

@@ -12,6 +12,7 @@ processes changes anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -38,6 +39,7 @@ SHARE = 0.15  # of the words
 TOKENS_PER_BATCH = 4096  # when nothing is learnt
 TEXTS_AT_ONCE = 500  # while tokens still carry their places
 MASKS = ("[MASK]", "<mask>")
+_FREE = re.compile(r"\[unused\d+\]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +57,10 @@ class FillItem:
 
 @dataclass(frozen=True)
 class Guess:
-    """A word for a place that was left open. text: the whole with it."""
+    """A word for a place that was left open. text: the whole with it.
+
+    probability: among all tokens of the vocabulary, as the model gives it.
+    """
 
     token: str
     probability: float
@@ -312,7 +317,9 @@ def mask_token(tokenizer: Any) -> int:
 def guesses(model: nn.Module, tokenizer: Any, text: str, *, k: int = 5) -> list[list[Guess]]:
     """The k likeliest tokens for each place of [MASK] (or ___) in a text, the likeliest first.
 
-    Raises DataError for a text without such a place.
+    Special tokens ([SEP], [PAD]) and those held free ([unused7]) fill no place and are left out;
+    what the model gives them is not shared among the others. Fewer than k where the vocabulary has
+    no more. Raises DataError for a text without such a place.
     """
     mask = mask_token(tokenizer)
     spelled = tokenizer.tokens[mask]
@@ -325,7 +332,10 @@ def guesses(model: nn.Module, tokenizer: Any, text: str, *, k: int = 5) -> list[
             f"no place is left open in '{text[:60]}'", hint=f"Write {spelled} or ___ for the word."
         )
     batch = MaskedBatch(tokens, Ragged([len(ids)]), places, tokens[places])
-    top = model.eval()(batch).float().softmax(-1).topk(k)
+    shares = model.eval()(batch).float().softmax(-1)
+    no_words = _no_words(tokenizer)
+    shares[:, no_words] = -1.0
+    top = shares.topk(min(k, tokenizer.vocab_size - len(no_words)))
     return [
         [
             Guess(
@@ -335,6 +345,13 @@ def guesses(model: nn.Module, tokenizer: Any, text: str, *, k: int = 5) -> list[
         ]
         for n, (row_i, row_p) in enumerate(zip(top.indices, top.values, strict=True))
     ]
+
+
+def _no_words(tokenizer: Any) -> list[int]:
+    """Tokens that stand for no text: special ones, and the places that BERT's vocabulary holds
+    free."""
+    free = (i for i, token in enumerate(tokenizer.tokens) if _FREE.fullmatch(token))
+    return sorted({*tokenizer.special_ids, *free})
 
 
 def _with(text: str, spelled: str, n: int, tokenizer: Any, token: Tensor) -> str:
