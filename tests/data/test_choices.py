@@ -38,7 +38,7 @@ def test_a_file_is_a_test_by_a_whole_word_of_its_name(tmp_path):
     row = json.dumps(ROW) + "\n"
     (tmp_path / "test_eval.jsonl").write_text(row)
     found = open_questions(str(tmp_path / "test_eval.jsonl"), {}, seed=0)
-    assert (len(found.train), len(found.test)) == (0, 1)
+    assert (len(found.train), len(found.test), found.name) == (0, 1, "test_eval.jsonl")
     rows = "".join(json.dumps(ROW | {"context": f"The cat {i}"}) + "\n" for i in range(10))
     (tmp_path / "latest.jsonl").write_text(rows)
     found = open_questions(str(tmp_path / "latest.jsonl"), {}, seed=0)

@@ -8,6 +8,7 @@ import pytest
 
 from hornbook.data.preferences import Judged, Preference, open_judged, open_pairs, text_of
 from hornbook.errors import DataError, UnknownNameError
+from hornbook.recipes.kinds import KINDS
 
 USER = [{"role": "user", "content": "What is 2 + 2?"}]
 
@@ -29,6 +30,17 @@ def pairs_of(tmp_path, *rows, columns=None):
         (tmp_path / f"{part}.jsonl").write_text(text)
     found = open_pairs(str(tmp_path), columns or {}, seed=0)
     return found.train, found.notes
+
+
+@pytest.mark.parametrize("task", ["choose", "dpo", "kto", "reward"])
+def test_data_are_called_by_their_file_not_by_the_task(task, tmp_path):
+    rows = [
+        {"prompt": f"{i}?", "chosen": "yes", "rejected": "no", "options": ["a", "b"], "answer": 0}
+        for i in range(20)
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts = KINDS.load(task).open_data(str(tmp_path / "votes.jsonl"), {}, seed=0)
+    assert parts.name == "votes.jsonl"
 
 
 def test_an_input_that_is_a_number_is_text_and_a_list_is_left_out(tmp_path):

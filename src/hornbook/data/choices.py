@@ -42,8 +42,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """Questions for training, validation and test, and how they were divided."""
+    """Questions for training, validation and test, and how they were divided.
 
+    name: the file's or the folder's.
+    """
+
+    name: str
     train: list[Question]
     validation: list[Question]
     test: list[Question]
@@ -80,7 +84,8 @@ def open_questions(data: str, columns: Mapping[str, str], *, seed: int) -> Quest
             parts[role] = [q for q, held in zip(parts["train"], out) if held]
             parts["train"] = [q for q, held in zip(parts["train"], out) if not held]
             notes.append(f"{len(parts[role]):,} questions were set aside for {role} (seed {seed}).")
-    return Questions(parts["train"], parts["validation"], parts["test"], notes)
+    name = path.absolute().name
+    return Questions(name, parts["train"], parts["validation"], parts["test"], notes)
 
 
 def posed(table: Table, named: Mapping[str, str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -75,8 +75,12 @@ Row = TypeVar("Row", Preference, Judged, Answered)
 
 @dataclass(frozen=True)
 class Divided:
-    """Examples for training, validation and test, what was read as what, and how, in sentences."""
+    """Examples for training, validation and test, what was read as what, and how, in sentences.
 
+    name: the file's or the folder's.
+    """
+
+    name: str
     train: list[Any]
     validation: list[Any]
     test: list[Any]
@@ -157,7 +161,8 @@ def _open(
 ) -> Divided:
     notes: list[str] = []
     parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-    for role, file in files_by_role(Path(data).expanduser()).items():
+    path = Path(data).expanduser()
+    for role, file in files_by_role(path).items():
         table = read_rows(file)
         notes += table.notes
         parts[role] = read(table, _columns(table, columns), notes)
@@ -169,7 +174,8 @@ def _open(
                 f"{len(parts[role]):,} rows were set aside for {role}, equal prompts on one side "
                 f"(seed {seed})."
             )
-    return Divided(parts["train"], parts["validation"], parts["test"], notes)
+    name = path.absolute().name
+    return Divided(name, parts["train"], parts["validation"], parts["test"], notes)
 
 
 def _divided(rows: list[Row], share: float, seed: int, n_left: int) -> tuple[list[Row], list[Row]]:

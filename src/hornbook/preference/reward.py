@@ -53,7 +53,7 @@ class Reward:
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
         found = open_pairs(data, columns, seed=seed)
-        return Parts(cls.name, found.train, found.validation, found.test, notes=found.notes,
+        return Parts(found.name, found.train, found.validation, found.test, notes=found.notes,
                      source=data)  # fmt: skip
 
     @classmethod

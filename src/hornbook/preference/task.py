@@ -57,7 +57,7 @@ class _OverAnswers:
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
         found = open_pairs(data, columns, seed=seed)
-        return Parts(cls.name, found.train, found.validation, found.test, notes=found.notes,
+        return Parts(found.name, found.train, found.validation, found.test, notes=found.notes,
                      source=data)  # fmt: skip
 
     @classmethod
@@ -278,7 +278,7 @@ class Kto(_OverAnswers):
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
         found = open_judged(data, columns, seed=seed)
-        return Parts(cls.name, found.train, found.validation, found.test, notes=found.notes,
+        return Parts(found.name, found.train, found.validation, found.test, notes=found.notes,
                      source=data)  # fmt: skip
 
     def items(self, examples: Sequence[Judged]) -> list[Item]:

@@ -75,7 +75,7 @@ class Choose:
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
         found = open_questions(data, columns, seed=seed)
-        return Parts(cls.name, found.train, found.validation, found.test, notes=found.notes,
+        return Parts(found.name, found.train, found.validation, found.test, notes=found.notes,
                      source=data)  # fmt: skip
 
     @classmethod
