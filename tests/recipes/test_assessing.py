@@ -115,6 +115,10 @@ def test_data_are_divided_as_for_training(runs):
     same = assessing.evaluate_run(str(runs("a", seed=3)), part="test")[0]
     other = assessing.evaluate_run(str(runs("b", seed=4)), part="test")[0]
     assert same.examples_hash != other.examples_hash
+    run = str(runs("c", columns={"text": "body"}))
+    named = {"text": "title"}
+    assert assessing.evaluate_run(run, part="test")[0].columns == {"text": "body"}
+    assert assessing.evaluate_run(run, part="test", columns=named)[0].columns == named
 
 
 def test_looks_at_test_are_counted_and_said(runs):

@@ -31,7 +31,8 @@ class Lines(tiny_task.Tiny):
     @classmethod
     def open_data(cls, data, columns, *, seed) -> Parts:
         cls.n_read += 1
-        found = [tiny_task.Letters(t, "a") for t in Path(data).read_text().split()]
+        start = int(columns.get("text", 0))  # its columns are its letters
+        found = [tiny_task.Letters(t[start:], "a") for t in Path(data).read_text().split()]
         random.Random(seed).shuffle(found)
         return Parts(data, found[100:], found[:50], found[50:100])
 
@@ -90,9 +91,9 @@ def _summary(parts, value):
     )
 
 
-def evaluated(folder, value, *, seed=0, part="test", name="test", limit=None, **changes):
+def evaluated(folder, value, *, seed=0, part="test", name="test", limit=None, read=None, **changes):
     data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
-    every = getattr(Lines.open_data(data, {}, seed=seed), part)
+    every = getattr(Lines.open_data(data, read or {}, seed=seed), part)
     examples = [every[i] for i in drawn(len(every), limit)]
     whole = hash_of(every)
     look = looks.look(folder, data=data, examples_hash=whole).number if part == "test" else 0
@@ -152,6 +153,24 @@ def test_data_that_changed_tell_nothing(run, tmp_path):
     run("b", 0.9, seed=1)
     (tmp_path / "lines.txt").write_text("\n".join(f"{i:013b}" for i in range(200)))
     assert all("have changed or are gone" in b.warnings[0] for b in boards_of(tmp_path / "runs"))
+
+
+def test_another_column_is_no_change_of_the_data(run, tmp_path):
+    """Who learnt from the one column can't be told of another; nor of a record without columns."""
+    folder = run("a", 0.7)
+    run("b", 0.9, seed=1)
+    evaluated(folder, 0.6, read={"text": "2"}, columns={"text": "2"})
+    assert boards_of(tmp_path / "runs")[0].warnings == [
+        "Whether b learnt from these examples can't be told: it read other columns."
+    ]
+    evaluated(folder, 0.6, read={"text": "2"})
+    assert boards_of(tmp_path / "runs")[0].warnings == [
+        "The record does not say with which --column they were read: who learnt from these can't "
+        "be told."
+    ]
+    evaluated(folder, 0.6, columns={})
+    (warning,) = boards_of(tmp_path / "runs")[0].warnings
+    assert "are in the training part of b" in warning
 
 
 def test_some_of_a_part_are_found_again_and_their_looks_counted(run, tmp_path):

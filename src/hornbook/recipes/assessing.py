@@ -116,6 +116,7 @@ def evaluate_run(
         run=subject.name,
         task=subject.opened.task.name,
         data=source,
+        columns=dict(division.columns),
         part=part,
         n_examples=len(examples),
         examples_hash=digest,

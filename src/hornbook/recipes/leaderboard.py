@@ -8,7 +8,7 @@ that are in the training part of another run of the same data.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,13 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Figure:
-    """own: whether the examples are of the data that the run was trained on."""
+    """own: whether the examples are of the data that the run was trained on. columns: what of them
+    was read as what; None where nobody wrote it down."""
 
     run: _Run
     data: str
     own: bool
+    columns: Mapping[str, str] | None
     part: Part
     n_examples: int
     n_part: int
@@ -125,7 +127,8 @@ def _figures(run: _Run) -> Iterator[_Figure]:
         metric = next((m for m in s.metrics if m.name == s.best), s.metrics[0])
         row = Row(run.name, s.base_model, s.method, metric, s.started)
         n = s.n_validation
-        newest[digest] = _Figure(run, s.corpus.name, True, "validation", n, n, digest, row)
+        columns = run.settings.get("columns") or {}
+        newest[digest] = _Figure(run, s.corpus.name, True, columns, "validation", n, n, digest, row)
     for record in _records(run.folder):
         if record.part == "train" or not record.metrics:
             continue
@@ -145,7 +148,7 @@ def _figures(run: _Run) -> Iterator[_Figure]:
         )
         name = s.corpus.name if own else Path(record.data).stem
         whole = record.n_part or n
-        newest[digest] = _Figure(run, name, own, record.part, n, whole, digest, row)
+        newest[digest] = _Figure(run, name, own, record.columns, record.part, n, whole, digest, row)
     yield from newest.values()
 
 
@@ -198,14 +201,23 @@ def _overlaps(figure: _Figure, runs: list[_Run], divided: dict[Division, Parts])
         and same_place(str(data), other.settings.get("data"))
         and hash_of_training(other.folder) != hash_of_training(run.folder)
     ]
-    examples = _examples(figure, divided) if others else []
+    if not others:
+        return []
+    asked = _division(figure)
+    examples = _examples(figure, asked, divided)
     if examples is None:
-        return ["The data have changed or are gone: who learnt from these can't be told."]
+        return [f"{_why_not(figure, divided)}: who learnt from these can't be told."]
     said = []
     known: dict[Division, Learnt] = {}
     for other in others:
         division = Division.of(other.settings, task)
         assert division is not None, "its data were named just now"
+        if division.columns != asked.columns:
+            said.append(
+                f"Whether {other.name} learnt from these examples can't be told: it read other "
+                "columns."
+            )
+            continue
         if division not in known:
             known[division] = learnt_by(other.folder, other.settings, task, divided)
         n = sum(known[division].among(examples))
@@ -217,10 +229,34 @@ def _overlaps(figure: _Figure, runs: list[_Run], divided: dict[Division, Parts])
     return said
 
 
-def _examples(figure: _Figure, divided: dict[Division, Parts]) -> list[Any] | None:
-    """The examples of a figure, divided again; None where they are others now, or gone."""
+def _division(figure: _Figure) -> Division:
+    """How its examples were divided; by the run's own columns where nobody wrote them down."""
     division = Division.of(figure.run.settings, figure.run.summary.task)
     assert division is not None, "its data were named just now"
+    if figure.columns is None:
+        return division
+    return replace(division, columns=tuple(sorted(figure.columns.items())))
+
+
+def _why_not(figure: _Figure, divided: dict[Division, Parts]) -> str:
+    """Why its examples can't be made again. Where the run's training part still can be, the data
+    are the old ones, and other columns were named than this record says."""
+    then = hash_of_training(figure.run.folder)
+    own = Division.of(figure.run.settings, figure.run.summary.task)
+    assert own is not None, "its data were named just now"
+    try:
+        as_they_were = then is not None and hash_of((divided.get(own) or own.parts()).train) == then
+    except HornbookError:
+        as_they_were = False
+    if figure.columns is None and as_they_were:
+        return "The record does not say with which --column they were read"
+    return "The data have changed or are gone"
+
+
+def _examples(
+    figure: _Figure, division: Division, divided: dict[Division, Parts]
+) -> list[Any] | None:
+    """The examples of a figure, divided again; None where they are others now, or gone."""
     try:
         if division not in divided:
             divided[division] = division.parts()

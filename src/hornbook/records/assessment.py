@@ -54,12 +54,14 @@ class AssessmentRecord(Record):
     examples_hash: SHA-256 of the examples, so that two assessments can be told to be of the same.
     part_hash, n_part: of the whole part, where n_examples of it were drawn; by these looks are
     counted. Records of before that lack them, and are taken to be of whole parts.
+    columns: what was read as what, by `--column` or as for training; None in records of before.
     predictions: the file with them, beside this record.
     """
 
     run: str
     task: str
     data: str
+    columns: dict[str, str] | None = None
     part: Part
     n_examples: int
     examples_hash: str
