@@ -80,6 +80,9 @@ class Telling:
     [
         ("layer_decay=0.8..1.2", "layer_decay has 1.2 in it"),
         ("rank=0..16", "rank has 0 in it"),
+        ("rank=4.5..16", "rank has 4.5 in it"),
+        ("rank=4.0..16.0", "rank has numbers such as 4.5 in it"),
+        ("rank_stabilized=0.0..1.0", "has numbers such as 0.5 in it"),
         ("decay=linear,square", "decay has square in it"),
         ("best=accuracy,fluency", "best has fluency in it"),
         ("learning_rate=1..2", "no setting to search"),

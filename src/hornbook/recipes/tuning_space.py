@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -74,7 +75,8 @@ def own_settings(task: str) -> dict[str, Any]:
 def check_ends(
     space: Sequence[SearchedSetting], settle: Callable[[Mapping[str, Any]], object]
 ) -> None:
-    """Raise ConfigError where an end of a range, or a choice, is none that the setting can have.
+    """Raise ConfigError where an end of a range, a fraction between two, or a choice is none that
+    the setting can have.
 
     settle: makes a run's settings of values that were drawn, and raises ConfigError where it can't.
     """
@@ -89,6 +91,23 @@ def check_ends(
                     f"--search {one.name} has {value} in it: {error.message}",
                     hint=f"Search where all values are allowed. {error.hint}",
                 ) from error
+        if not one.choices and not one.whole:
+            _check_fraction(one, settle)
+
+
+def _check_fraction(one: SearchedSetting, settle: Callable[[Mapping[str, Any]], object]) -> None:
+    """Raise ConfigError for rank=4.0..16.0: its ends are whole, and 4.5 is between them."""
+    assert one.low is not None and one.high is not None
+    value = float(f"{one.low + min(0.5, (one.high - one.low) / 2):.3g}")
+    try:
+        settle({one.name: value})
+    except ConfigError as error:
+        low, high = math.ceil(one.low), math.floor(one.high)
+        raise ConfigError(
+            f"--search {one.name} has numbers such as {value:g} in it: {error.message}",
+            hint=f"For whole numbers alone write the ends without a point: {one.name}={low}..{high}"
+            f"; or name the values: {one.name}={low},{high}.",
+        ) from error
 
 
 def _named(name: str, values: str) -> SearchedSetting:
