@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow
 import pyarrow.feather
 import pytest
 
 from hornbook.data.corpus import open_corpus
 from hornbook.data.labelled import open_labelled
+from hornbook.data.roles import hint_for_missing
 from hornbook.data.rows import read_rows
 from hornbook.data.tagged import open_tagged
 from hornbook.data.written import open_sources
 from hornbook.errors import DataError
+from hornbook.recipes.kinds import KINDS
 
 ROWS = {
     "text": [f"the {what} number {i}" for i in range(20) for what in ("cat", "dog")],
@@ -111,3 +115,54 @@ def test_saved_parts_of_tags_and_of_texts_with_their_target(tmp_path):
 def test_a_table_that_is_not_there_is_said_to_be_missing(tmp_path, name):
     with pytest.raises(DataError, match="there is no file"):
         open_sources(str(tmp_path / name), {}, seed=0)
+
+
+@pytest.mark.parametrize("task", ["chat", "tag", "answer", "choose", "dpo", "embed", "pairs"])
+def test_a_name_of_the_hub_is_told_the_way_round(task):
+    with pytest.raises(DataError, match="there is no file") as caught:
+        KINDS.load(task).open_data("owner/some-name", {}, seed=0)
+    way = "datasets.load_dataset('owner/some-name').save_to_disk('some-name')"
+    assert way in caught.value.hint and caught.value.hint.endswith("give the folder some-name.")
+
+
+HUB = {
+    "chat": {"prompt": "{}?", "completion": "yes"},
+    "answer": {"question": "who {}?", "context": "{} came", "answers": "{}"},
+    "choose": {"question": "{}?", "options": ["yes", "no"], "answer": 0},
+    "dpo": {"prompt": "{}?", "chosen": "yes", "rejected": "no"},
+    "embed": {"anchor": "{}?", "positive": "yes {}"},
+    "pairs": {"sentence1": "{}?", "sentence2": "yes {}", "label": "yes"},
+}
+
+
+@pytest.mark.parametrize("task", HUB)
+def test_the_way_round_is_one(task, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {n: v.format(f"name{i}") if isinstance(v, str) else v for n, v in HUB[task].items()}
+        for i in range(24)
+    ]
+    if task == "pairs":
+        rows[1]["label"] = rows[5]["label"] = rows[9]["label"] = "no"
+    part = datasets.Dataset.from_list(rows)
+    datasets.DatasetDict(train=part, validation=part).save_to_disk(str(tmp_path / "some-name"))
+    found = KINDS.load(task).open_data(str(tmp_path / "some-name"), {}, seed=0)
+    assert len(found.validation) == 24 and len(found.train) >= 20
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("wikiann", "load_dataset('wikiann')"),
+        ("hf://owner/name:de", "load_dataset('owner/name', 'de')"),
+        ("here/name", None),  # a folder is there: a path was meant
+        ("owner/name.csv", None),
+        ("/owner/name", None),
+        ("a/b/c", None),
+    ],
+)
+def test_what_may_be_a_name_of_the_hub(data, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    hint = hint_for_missing(Path(data))
+    assert told in hint if told else hint == "Check the path."

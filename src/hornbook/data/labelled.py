@@ -16,6 +16,7 @@ from hornbook.data.datasets import DATASETS
 from hornbook.data.examples import Document, Example, TextDataset
 from hornbook.data.open import open_dataset
 from hornbook.data.part_files import part_files, read_part
+from hornbook.data.roles import hint_for_missing
 from hornbook.data.rows import Table
 from hornbook.data.splits import make_splits
 from hornbook.data.tables import (
@@ -190,7 +191,8 @@ def open_labelled_pairs(
     path = Path(data).expanduser()
     if not path.exists():
         raise DataError(
-            f"there is no file or folder {data}", hint="Name a table, or a folder with train.tsv."
+            f"there is no file or folder {data}",
+            hint=f"Name a table, or a folder with train.tsv. {hint_for_missing(path)}",
         )
     notes: list[str] = []
     files = part_files(path, notes) if path.is_dir() else {"train": [path]}

@@ -32,7 +32,7 @@ def files_by_role(path: Path) -> dict[str, Path]:
     Raises DataError where nothing is, where no name has the word "train", or two say the same.
     """
     if not path.exists():
-        raise DataError(f"there is no file or folder {path}", hint="Check the path.")
+        raise DataError(f"there is no file or folder {path}", hint=hint_for_missing(path))
     if path.is_file() or is_arrow(path):
         return {"train": path}
     roles: dict[str, Path] = {}
@@ -56,6 +56,27 @@ def files_by_role(path: Path) -> dict[str, Path]:
             hint="Name it so, or name a single file as the data: it is then divided.",
         )
     return roles
+
+
+def hint_for_missing(path: Path) -> str:
+    """What to do where nothing lies at a path; where it may be a name of the hub, how to fetch it.
+
+    So are hf://owner/name, owner/name beside no folder `owner`, and a word without an ending.
+    """
+    name, _, configuration = re.sub("^hf:/+", "", str(path)).partition(":")
+    owner = Path(name).parent
+    if (
+        not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name)
+        or Path(name).suffix
+        or (owner != Path() and owner.is_dir())
+    ):
+        return "Check the path."
+    folder = name.rpartition("/")[2]
+    asked = f"'{name}', '{configuration}'" if configuration else f"'{name}'"
+    return (
+        "Check the path. A data set of the hub is not read by its name here: save it once, "
+        f"datasets.load_dataset({asked}).save_to_disk('{folder}'), and give the folder {folder}."
+    )
 
 
 def _holds_rows(path: Path) -> bool:
