@@ -3,6 +3,7 @@ libraries open too, in a .gguf file, or as an adapter beside its base."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from hornbook.adapters import lora
+from hornbook.adapters.heads import SwitchedHead
 from hornbook.errors import CheckpointError
 from hornbook.interop import peft
 from hornbook.interop.adapter_folder import base_of, holds_adapter, with_head
@@ -139,9 +141,23 @@ def load(path: Path) -> Bundle:
 
 
 def _from_adapter(folder: Path) -> Bundle:
-    """The tokenizer is the base's, unless one was saved with the adapter."""
     config = peft.read_settings(folder)
     base = load(base_of(folder, config))
+    found = with_adapter(base, folder, str(config.get("base_model_name_or_path") or ""))
+    lora.merge(found.model)
+    return found
+
+
+def with_adapter(base: Bundle, folder: Path, base_name: str, adapter: str = lora.DEFAULT) -> Bundle:
+    """A model with what an adapter's folder holds, active and not merged. base_name: what the base
+    is called.
+
+    Its weights are the base's own, so that several adapters share them, each under its name, to be
+    switched by `lora.using`; a head is of its own. The tokenizer is the base's, unless one was
+    saved with the adapter. Raises CheckpointError as `peft.load_adapter`, and for a tokenizer that
+    the base has no room for.
+    """
+    config = peft.read_settings(folder)
     tokenizer, template, ends = base.tokenizer, base.template, base.stop_tokens
     if (folder / "tokenizer.json").is_file():
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
@@ -155,8 +171,11 @@ def _from_adapter(folder: Path) -> Bundle:
             hint="What was added to the vocabulary stands in the run's folder 'model': open that.",
         )
     model: Any = with_head(base, folder, config)
-    peft.load_adapter(folder, model, base_name=str(config.get("base_model_name_or_path") or ""))
-    lora.merge(model)
+    if model is base.model and hasattr(model, "trunk"):  # the next adapter brings another head
+        model = copy.deepcopy(model, {id(model.trunk): model.trunk})
+    peft.load_adapter(folder, model, base_name=base_name, adapter=adapter)
+    if isinstance(getattr(model, "head", None), SwitchedHead):
+        model.head = model.head.current  # nobody else's: there is nothing to switch
     return replace(
         base,
         model=model,

@@ -11,8 +11,9 @@ import torch
 from typer.testing import CliRunner
 
 from hornbook import bundle
+from hornbook.adapters import lora
 from hornbook.cli.main import app
-from hornbook.errors import CheckpointError
+from hornbook.errors import CheckpointError, ConfigError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.recipes.adapted import open_task
 from hornbook.text.train import train_tokenizer
@@ -91,3 +92,65 @@ def test_a_base_that_is_gone_is_named_with_what_to_do(home):
     with pytest.raises(CheckpointError, match=r"runs/moved.*not on this machine") as error:
         hornbook("run", "classify", gone, "gold")
     assert "base_model_name_or_path" in error.value.hint
+
+
+@pytest.fixture(scope="module")
+def two(home):
+    """A second adapter on the same base, with other labels."""
+    lines = (home / "news.csv").read_text().replace(",grain", ",food").replace(",metal", ",[ore]")
+    (home / "others.csv").write_text(lines)
+    made = hornbook(
+        "finetune", "classify", "--model", home / "base", "--data", home / "others.csv",
+        "--method", "dora", "--set", "lr=1e-2", "--set", "tokens_per_step=256", "--set",
+        "evaluations=1", "--out", home / "second", "--quiet", "--steps", 12,
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    return (
+        "--adapter",
+        f"first.one={home / 'run'}",
+        "--adapter",
+        f"2={home / 'second' / 'adapter'}",
+    )
+
+
+def test_several_adapters_answer_as_each_alone(home, two):
+    texts = ("gold fell today", "wheat rose today", "--json")
+    told = hornbook("run", "classify", home / "base", *two, *texts)
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [line.pop("adapter") for line in lines] == ["first.one"] * 2 + ["2"] * 2
+    alone = [hornbook("run", "classify", home / run, *texts).stdout for run in ("run", "second")]
+    for ours, theirs in zip(lines, "".join(alone).splitlines(), strict=True):
+        theirs = json.loads(theirs)
+        assert (ours["text"], ours["label"]) == (theirs["text"], theirs["label"])
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=2e-4)
+    shown = hornbook("run", "classify", home / "base", *two, "gold").stdout
+    assert shown.index("first.one:") < shown.index("metal") < shown.index("2:")
+    assert "[ore]" in shown[shown.index("2:") :]
+
+
+def test_several_adapters_share_the_bases_weights(home, two):
+    base = bundle.load(home / "base")
+    places = (home / "run" / "adapter", home / "second" / "adapter")
+    models = [
+        bundle.with_adapter(base, place, "base", adapter=str(i)).model
+        for i, place in enumerate(places)
+    ]
+    assert models[0].trunk is models[1].trunk is base.model
+    assert lora.names(base.model) == ["0", "1"]
+
+
+def test_adapters_that_cannot_answer_are_refused(home, two, tmp_path):
+    torch.manual_seed(1)
+    base = bundle.load(home / "base")
+    bundle.save(tmp_path / "other", Bert(base.model.config), base.tokenizer)
+    with pytest.raises(CheckpointError, match=r"trained on '.*base', and this is '.*other'"):
+        hornbook("run", "classify", tmp_path / "other", *two, "gold")
+    with pytest.raises(CheckpointError, match="base holds no adapter"):
+        hornbook("run", "classify", home / "base", "--adapter", f"a={home / 'base'}", "gold")
+    with pytest.raises(ConfigError, match=r"run was fine-tuned to classify, not to tag"):
+        hornbook("run", "tag", home / "base", *two, "gold")
+    for wrong in ("run", "=run", "a="):
+        with pytest.raises(ConfigError, match="is not NAME=FOLDER"):
+            hornbook("run", "classify", home / "base", "--adapter", wrong, "gold")
+    with pytest.raises(ConfigError, match="a name of its own"):
+        hornbook("run", "classify", home / "base", *two, *two, "gold")

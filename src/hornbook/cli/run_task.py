@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,13 @@ def command(
     column: Annotated[
         list[str] | None,
         typer.Option(help="name=COLUMN of a table, e.g. text=body.", rich_help_panel=_READ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER of an adapter on the model; repeat: each answers, the model is in "
+            "memory once."
+        ),
     ] = None,
     whole: Annotated[
         bool | None,
@@ -140,7 +148,7 @@ def command(
     """Run a model on texts: sentiment, names, answers, translations, labels of your own, ..."""
     from hornbook.cli.finetune import named
     from hornbook.cli.run_input import Given, rows_of
-    from hornbook.recipes.apply import name_of, use_of
+    from hornbook.recipes.apply import name_of, ready, use_of
     from hornbook.recipes.apply_plain import Asked
 
     name, use = name_of(task), use_of(task)
@@ -169,14 +177,56 @@ def command(
     )
     _refuse_unheeded(name, use.heeds, asked)
     rows = rows_of(name, use.reads, given)
+    if adapter:
+        _by_each(name, model, adapter, asked, rows, as_json=as_json)
+        return
     if name == "classify" and (study := _study(model)) is not None:
         _by_study(study, rows, as_json=as_json, top=top or 0)
         return
-    say = use.open(model, asked)
-    if name == "similarity":
+    _answer(name, ready(name, model, asked), rows, asked, as_json=as_json)
+
+
+def _answer(
+    task: str, say: Say, rows: list[dict[str, Any]], asked: Asked, *, as_json: bool
+) -> None:
+    if task == "similarity":
         _say_pairs(say, rows, as_json=as_json)
     else:
-        _say(name, say, rows, as_json=as_json, top=top or 5)
+        _say(task, say, rows, as_json=as_json, top=asked.top or 5)
+
+
+def _by_each(
+    task: str,
+    model: str,
+    adapters: Sequence[str],
+    asked: Asked,
+    rows: list[dict[str, Any]],
+    *,
+    as_json: bool,
+) -> None:
+    """What each adapter says of all rows, one adapter after the other."""
+    from hornbook.recipes.apply_adapters import each_ready
+
+    folders: dict[str, str] = {}
+    for one in adapters:
+        name, _, folder = one.partition("=")
+        if not name.strip() or not folder or name in folders:
+            raise ConfigError(
+                f"--adapter {one} is not NAME=FOLDER with a name of its own",
+                hint="E.g. --adapter spam=runs/spam --adapter tone=runs/tone",
+            )
+        folders[name] = folder
+    for name, say in each_ready(task, model, folders, asked).items():
+        if as_json:
+            said = partial(_with_name, name, say)
+        else:
+            print(f"{name}:")
+            said = say
+        _answer(task, said, rows, asked, as_json=as_json)
+
+
+def _with_name(name: str, say: Say, rows: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    return ({"adapter": name} | found for found in say(rows))
 
 
 def _refuse_unheeded(task: str, heeds: Sequence[str], asked: Asked) -> None:

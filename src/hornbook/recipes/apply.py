@@ -35,21 +35,24 @@ from hornbook.tasks.task import Parts, Task
 
 @dataclass(frozen=True)
 class Use:
-    """One task: what it reads of a row, and how it is made ready: (model's name, Asked) -> Say.
+    """One task: what it reads of a row, and how it is made ready: (opened model, Asked) -> Say.
 
     heeds: which fields of what is Asked make a difference to it.
     """
 
     reads: tuple[str, ...]
     what: str
-    open: Callable[[str, Asked], Say]
+    by: Callable[[Bundle, Asked], Say]
     heeds: tuple[str, ...] = ()
 
 
 def ready(task: str, model: str, asked: Asked | None = None) -> Say:
     """Open a model for a task. Raises UnknownNameError for another task's name, ConfigError where
     the model can't do it, naming what it can, and as `bundle.open_model` does."""
-    return use_of(task).open(model, asked or Asked())
+    use, asked = use_of(task), asked or Asked()
+    if model == TEXTRANK and name_of(task) == "summarize":
+        return _textrank(asked)
+    return use.by(bundles.open_model(model), asked)
 
 
 def name_of(task: str) -> str:
@@ -71,11 +74,11 @@ def _by(
     task: str,
     example_of: Callable[[Row], Any],
     shaped: Callable[[Row, Any, Task], dict[str, Any]],
-) -> Callable[[str, Asked], Say]:
+) -> Callable[[Bundle, Asked], Say]:
     """A task that predicts for itself. shaped: a row and its prediction as what is said."""
 
-    def open_(model: str, asked: Asked) -> Say:
-        network, made = _opened(task, model, asked)
+    def open_(opened: Bundle, asked: Asked) -> Say:
+        network, made = _made(task, opened, asked)
         device = choose_precision().device
         network.to(device).eval()
 
@@ -88,11 +91,6 @@ def _by(
         return say
 
     return open_
-
-
-def _opened(task: str, name: str, asked: Asked) -> tuple[nn.Module, Task]:
-    """A model by name, made ready for a task."""
-    return _made(task, bundles.open_model(name), asked)
 
 
 def _made(task: str, opened: Bundle, asked: Asked) -> tuple[nn.Module, Task]:
@@ -235,7 +233,7 @@ def _anonymous(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str,
 # What takes more than a task that predicts
 
 
-def _anonymize(model: str, asked: Asked) -> Say:
+def _anonymize(opened: Bundle, asked: Asked) -> Say:
     """Whole words, however the tagger's pieces are put together else."""
     how = asked.aggregation or "first"
     if how in ("none", "simple"):
@@ -244,29 +242,30 @@ def _anonymize(model: str, asked: Asked) -> Say:
             hint="Take first, average or max.",
         )
     opener = _by("tag", lambda row: row["text"], _anonymous)
-    return opener(model, replace(asked, aggregation=how))
+    return opener(opened, replace(asked, aggregation=how))
 
 
-def _summarize(model: str, asked: Asked) -> Say:
-    """By a model, or by `text.textrank`, which has sentences where models have tokens and beams."""
-    if model == TEXTRANK:
-        if asked.n_beams is not None or asked.n_tokens is not None:
-            raise ConfigError(
-                "textrank takes whole sentences of the text, and writes none",
-                hint="Say how many: --sentences 3.",
-            )
-        return plain.textrank(asked)
+def _textrank(asked: Asked) -> Say:
+    """Without a model, which has tokens and beams where this has sentences."""
+    if asked.n_beams is not None or asked.n_tokens is not None:
+        raise ConfigError(
+            "textrank takes whole sentences of the text, and writes none",
+            hint="Say how many: --sentences 3.",
+        )
+    return plain.textrank(asked)
+
+
+def _summarize(opened: Bundle, asked: Asked) -> Say:
     if asked.n_sentences is not None:
         raise ConfigError(
             "--sentences is for textrank; a model ends its summary itself",
             hint=f"Say how long at most, --tokens 60; or: hornbook run summarize {TEXTRANK} …",
         )
-    return _by("summarize", lambda row: row["text"], _written)(model, asked)
+    return _by("summarize", lambda row: row["text"], _written)(opened, asked)
 
 
-def _zero_shot(model: str, asked: Asked) -> Say:
+def _zero_shot(opened: Bundle, asked: Asked) -> Say:
     """By entailment where the model is a classifier of pairs that knows it, else by cosines."""
-    opened = bundles.open_model(model)
     card = card_of(opened)
     if isinstance(opened.model, SequenceClassifier) and (card is None or card["task"] == "pairs"):
         if apply_labels.ends_of(opened.model.config.label_names)[0] < 0:
@@ -286,10 +285,9 @@ def _zero_shot(model: str, asked: Asked) -> Say:
     return apply_labels.by_cosines(encoder)
 
 
-def _reward(model: str, asked: Asked) -> Say:
+def _reward(opened: Bundle, asked: Asked) -> Say:
     """The answers of each prompt, the best first."""
-    network, made = _opened("reward", model, asked)
-    return apply_reward.marking(network, made)
+    return apply_reward.marking(*_made("reward", opened, asked))
 
 
 WRITING = ("n_tokens", "temperature", "seed")

@@ -1,7 +1,8 @@
 """Models at work that need no fine-tuning: vectors, hidden words, texts continued; and TextRank,
 which needs no model.
 
-Each opens a model and gives what answers rows with plain data; `apply` has the table of all tasks.
+Each takes an opened model and gives what answers rows with plain data; `apply` has the table of all
+tasks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 
-from hornbook import bundle as bundles
 from hornbook.bundle import Bundle
 from hornbook.errors import ConfigError
 from hornbook.recipes.adapted import read_card
@@ -46,8 +46,8 @@ class Asked:
     n_sentences: int | None = None
 
 
-def embed(model: str, asked: Asked) -> Say:
-    encoder = text_encoder(bundles.open_model(model), "embed")
+def embed(opened: Bundle, asked: Asked) -> Say:
+    encoder = text_encoder(opened, "embed")
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         for row, vector in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
@@ -56,11 +56,11 @@ def embed(model: str, asked: Asked) -> Say:
     return say
 
 
-def similarity(model: str, asked: Asked) -> Say:
+def similarity(opened: Bundle, asked: Asked) -> Say:
     """The pairs of texts that are most alike, the most first: `top` of them."""
     from hornbook.embeddings.alike import most_alike
 
-    encoder = text_encoder(bundles.open_model(model), "similarity")
+    encoder = text_encoder(opened, "similarity")
 
     def say(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         texts = [row["text"] for row in rows]
@@ -89,13 +89,12 @@ def text_encoder(opened: Bundle, task: str = "embed") -> Any:
     return TextEncoder(trunk, opened.tokenizer, max_tokens=n_tokens)
 
 
-def fill(model: str, asked: Asked) -> Say:
+def fill(opened: Bundle, asked: Asked) -> Say:
     """Each open place by itself: the likeliest tokens for it."""
     from hornbook.tasks.fill import guesses
     from hornbook.tasks.masked_lm import MaskedLM
     from hornbook.tasks.next_sentence import BertPretraining
 
-    opened = bundles.open_model(model)
     masked = opened.model
     if isinstance(masked, BertPretraining):
         masked = MaskedLM(masked.trunk)
@@ -123,8 +122,8 @@ def fill(model: str, asked: Asked) -> Say:
     return say
 
 
-def generate(model: str, asked: Asked) -> Say:
-    opened = _writer(model, "generate")
+def generate(opened: Bundle, asked: Asked) -> Say:
+    _refuse_silent(opened, "generate")
 
     def prompts(rows: Sequence[Row]) -> list[list[int]]:
         return opened.tokenizer.encode([row["text"] for row in rows], special=False)
@@ -132,10 +131,10 @@ def generate(model: str, asked: Asked) -> Say:
     return _continued(opened, prompts, asked, n_tokens=100, penalty=0.0)
 
 
-def chat(model: str, asked: Asked) -> Say:
+def chat(opened: Bundle, asked: Asked) -> Say:
     from hornbook.generation.conversation import template_of
 
-    opened = _writer(model, "chat")
+    _refuse_silent(opened, "chat")
     template = template_of(opened)
     first = [{"role": "system", "content": asked.system}] if asked.system else []
 
@@ -199,8 +198,8 @@ def textrank(asked: Asked) -> Say:
     return say
 
 
-def _writer(name: str, task: str) -> Bundle:
-    opened = bundles.open_model(name)
+def _refuse_silent(opened: Bundle, task: str) -> None:
+    """Raises ConfigError for a model that continues no text."""
     card = card_of(opened)
     model = opened.model  # one that guesses hidden words has logits too, and writes nothing
     writes = not isinstance(model, torch.nn.Module) or (
@@ -208,7 +207,6 @@ def _writer(name: str, task: str) -> Bundle:
     )
     if opened.family == "marian" or not writes or (card and card["task"] not in CONTINUING):
         raise wrong_model(opened, task, "a model that continues a text: gpt, llama, bigram")
-    return opened
 
 
 def card_of(opened: Bundle) -> dict[str, Any] | None:
