@@ -62,3 +62,43 @@ def test_a_file_without_texts_is_named(run, tmp_path):
     with pytest.raises(DataError, match=r"new\.txt is empty") as caught:
         hornbook("data", "select", run, tmp_path / "new.txt")
     assert "hornbook run" not in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def pairs(news):
+    """A run that tells whether two texts are of the same kind."""
+    rows = [f"{a} rose,{b} fell,{'same' if x == y else 'other'}" for x in WORDS for y in WORDS
+            for a in WORDS[x] for b in WORDS[y]]  # fmt: skip
+    (news / "pairs.csv").write_text("first,second,label\n" + "\n".join(rows))
+    hornbook(
+        "finetune", "pairs", "--model", news / "tiny", "--data", news / "pairs.csv", "--quiet",
+        "--steps", 4, "--set", "evaluations=1", "--out", news / "paired",
+    )  # fmt: skip
+    return news / "paired"
+
+
+def test_pairs_to_label_next(pairs, tmp_path):
+    rows = ["wheat rose,gold fell", "tin rose,zinc fell", "Wheat rose!,gold fell", "tin rose,"]
+    (tmp_path / "new.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    words = ["data", "select", pairs, tmp_path / "new.csv", "--column", "first=a", "--column",
+             "second=b", "--quiet"]  # fmt: skip
+    found = json.loads(hornbook(*words, "--json").stdout)
+    assert {(x["first"], x["second"]) for x in found} == {
+        ("wheat rose", "gold fell"),
+        ("tin rose", "zinc fell"),
+    }  # neither the half pair nor the same words again
+    assert all(x["guess"] and set(x["guess"]) <= {"same", "other"} for x in found)
+    told = hornbook(*words, "-n", 1, "--out", tmp_path / "picked.csv").stdout
+    with (tmp_path / "picked.csv").open(newline="") as file:
+        (picked,) = csv.DictReader(file)
+    assert list(picked) == ["a", "b", "guess", "margin"]
+    assert f"{picked['a']} | {picked['b']}" in told
+
+
+def test_other_tasks_are_told_why_not(news, tmp_path):
+    (tmp_path / "new.txt").write_text("wheat rose\n")
+    hornbook("finetune", "fill", "--model", news / "tiny", "--data", news / "news.csv", "--quiet",
+             "--steps", 1, "--set", "evaluations=1", "--out", news / "filled")  # fmt: skip
+    with pytest.raises(ConfigError, match="was fine-tuned for 'fill', and") as caught:
+        hornbook("data", "select", news / "filled", tmp_path / "new.txt")
+    assert "how unsure the model is" in caught.value.hint

@@ -1,4 +1,4 @@
-"""`hornbook data select`: which of many unlabelled texts to label next."""
+"""`hornbook data select`: which of many unlabelled texts, or pairs, to label next."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ GUESS, MARGIN = "guess", "margin"  # columns that are added
 
 
 def select_command(
-    run: Annotated[str, typer.Argument(help="A run of finetune classify: its folder or name.")],
+    run: Annotated[str, typer.Argument(help="A run of finetune classify or pairs.")],
     file: Annotated[Path, typer.Argument(help="Texts without labels: a table, or a text a line.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 50,
     out: Annotated[
         Path | None, typer.Option(help="Write their rows here, as csv, ready to be labelled.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="What is read as what: text=COLUMN.")
+        list[str] | None,
+        typer.Option(help="What is read as what: text=COLUMN; of pairs first, second."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Pick the texts that are most worth a label: those a fine-tuned classifier is least sure of,
-    and that are unlike one another.
+    """Pick the texts (or pairs) that are most worth a label: those a fine-tuned classifier is least
+    sure of, and that are unlike one another.
 
     The most telling stands first. Label them, add them to the training data, and fine-tune again.
     """
@@ -43,26 +44,27 @@ def select_command(
     from hornbook.cli.progress import counting
     from hornbook.cli.run_input import Given, rows_of
     from hornbook.files import write_text
-    from hornbook.recipes.selecting import pick_texts
+    from hornbook.recipes.selecting import open_picker
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already", hint="Choose another --out.")
     given = Given(file=file, columns=dict(map(named, column or [])))
-    texts = [str(row["text"]) for row in rows_of("classify", ("text",), given)]
-    rows = _whole_rows(file, texts) if out is not None else []
-    picks = pick_texts(run, texts, n, progress=None if quiet else counting("predicted"))
+    picker = open_picker(run)
+    rows = rows_of(picker.task.name, picker.reads, given)
+    whole = _whole_rows(file, rows) if out is not None else []
+    picks = picker.pick(rows, n, progress=None if quiet else counting("predicted"))
     if out is not None:
-        write_text(out, table_of([rows[pick.row] for pick in picks], picks))
+        write_text(out, table_of([whole[pick.row] for pick in picks], picks))
     if as_json:
-        print(json.dumps([_plain(pick, texts) for pick in picks], indent=2, ensure_ascii=False))
+        print(json.dumps([_plain(pick, rows) for pick in picks], indent=2, ensure_ascii=False))
         return
-    show(picks, texts, n)
+    show(picks, [" | ".join(str(row[name]) for name in picker.reads) for row in rows], n)
     if out is not None:
         print(f"their rows, with what the model guessed: {out}")
 
 
-def _whole_rows(file: Path, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """All columns of a table; of a file of lines the texts alone.
+def _whole_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """All columns of a table; of a file of lines what is read of them.
 
     Raises ConfigError for a table with a column that is to be added.
     """
@@ -70,7 +72,7 @@ def _whole_rows(file: Path, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]
     from hornbook.data.rows import read_rows
 
     if file.suffix.lower() in TEXT_FILES:
-        return [{"text": text} for text in texts]
+        return rows
     table = read_rows(file)
     if taken := [name for name in (GUESS, MARGIN) if name in table.columns]:
         raise ConfigError(
@@ -109,9 +111,9 @@ def show(picks: Sequence[Pick], texts: Sequence[str], asked: int) -> None:
     if len(picks) > _SHOWN:
         print(f"and {len(picks) - _SHOWN:,} more")
     if len(picks) < asked:
-        print(f"There are no more than {len(picks):,} different texts.")
+        print(f"There are no more than {len(picks):,} different ones.")
 
 
-def _plain(pick: Pick, texts: Sequence[str]) -> dict[str, Any]:
+def _plain(pick: Pick, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     margin = round(pick.margin, 4)
-    return {"row": pick.row + 1, "guess": pick.guess, "margin": margin, "text": texts[pick.row]}
+    return {"row": pick.row + 1, "guess": pick.guess, "margin": margin, **rows[pick.row]}

@@ -1,11 +1,16 @@
-"""Which of many unlabelled texts to label next, as a fine-tuned classifier sees them.
+"""Which of many unlabelled texts, or pairs of texts, to label next, as a fine-tuned classifier sees
+them.
 
-for pick in pick_texts("runs/mail", texts, 50): print(pick.row, pick.guess, texts[pick.row])
+picker = open_picker("runs/mail")
+for pick in picker.pick([{"text": text} for text in texts], 50): print(texts[pick.row], pick.guess)
+
+What counts is the gradient of one label at the last layer (`evaluation.selection`). Other tasks
+have no such one: a text with tagged words, or a written answer, has as many as words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +21,7 @@ from torch import nn
 from hornbook.data.batching import by_length
 from hornbook.data.duplicates import normalised
 from hornbook.data.examples import Document, Example
+from hornbook.data.labelled import TextPair
 from hornbook.errors import ConfigError, DataError
 from hornbook.evaluation.selection import margins, select
 from hornbook.nn.precision import choose_precision
@@ -23,12 +29,13 @@ from hornbook.recipes.adapted import open_task
 from hornbook.recipes.subjects import place_of
 from hornbook.tasks.classify import TOKENS_PER_BATCH
 
+Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A text that is worth a label. row: its place among those given. guess: the model's labels.
+    """What is worth a label. row: its place among those given. guess: the model's labels.
 
     margin: how sure the model is of them, 0 to 1.
     """
@@ -38,51 +45,79 @@ class Pick:
     margin: float
 
 
-def pick_texts(
-    run: str, texts: Sequence[str], n: int, *, progress: Progress | None = None
-) -> list[Pick]:
-    """n of the texts, the most telling first; fewer where there are not so many different ones.
+@dataclass(frozen=True)
+class Picker:
+    """A fine-tuned classifier that picks. reads: what it reads of a row."""
 
-    run: the folder of a run of `finetune classify`, or its name in `runs/`. Raises ConfigError for
-    a run of another task, or of numbers on a scale; DataError where there is no text.
+    model: nn.Module
+    task: Any
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("first", "second") if self.task.name == "pairs" else ("text",)
+
+    def pick(self, rows: Sequence[Row], n: int, *, progress: Progress | None = None) -> list[Pick]:
+        """n of the rows, the most telling first; fewer where there are not so many different ones.
+
+        Raises DataError where there is nothing to read.
+        """
+        task, different = self.task, _different(rows, self.reads)
+        if not different:
+            raise DataError("there is no text to pick from", hint="Name a file with texts in it.")
+        items = task.items([_example(rows[i], self.reads) for i in different])
+        device = choose_precision().device
+        logits, features = _read(self.model.to(device), task, items, device, progress)
+        several = task.problem == "multi_label_classification"
+        if several:
+            chosen, probabilities = task.decide(logits)
+        else:
+            probabilities = torch.from_numpy(logits).softmax(1).numpy()
+            chosen = np.eye(logits.shape[1])[logits.argmax(1)]
+        sure = margins(probabilities, several=several)
+        return [
+            Pick(
+                different[i],
+                tuple(task.label_names[j] for j in np.flatnonzero(chosen[i])),
+                float(sure[i]),
+            )
+            for i in select(probabilities - chosen, features, n)
+        ]
+
+
+def open_picker(run: str) -> Picker:
+    """run: the folder of a run of `finetune classify` or `pairs`, or its name in `runs/`.
+
+    Raises ConfigError for a run of another task, or of numbers on a scale.
     """
     opened = open_task(place_of(run))
     task: Any = opened.task
-    if task.name != "classify" or task.problem == "regression":
-        what = "numbers on a scale" if task.name == "classify" else f"'{task.name}'"
+    if task.name not in ("classify", "pairs"):
         raise ConfigError(
-            f"{run} was fine-tuned for {what}: texts are picked for one that gives labels",
-            hint="Name a run of hornbook finetune classify.",
+            f"{run} was fine-tuned for '{task.name}', and what to label next is picked for one "
+            "label a text (classify) or a pair (pairs)",
+            hint="It is told by how unsure the model is of that one label, and a text with many "
+            "tags or words has many. Name a run of hornbook finetune classify or pairs.",
         )
-    rows = _different(texts)
-    if not rows:
-        raise DataError("there is no text to pick from", hint="Name a file with texts in it.")
-    items = task.items([Example(Document(texts[row]), ()) for row in rows])
-    device = choose_precision().device
-    logits, features = _read(opened.model.to(device), task, items, device, progress)
-    several = task.problem == "multi_label_classification"
-    if several:
-        chosen, probabilities = task.decide(logits)
-    else:
-        probabilities = torch.from_numpy(logits).softmax(1).numpy()
-        chosen = np.eye(logits.shape[1])[logits.argmax(1)]
-    sure = margins(probabilities, several=several)
-    return [
-        Pick(
-            rows[i],
-            tuple(task.label_names[j] for j in np.flatnonzero(chosen[i])),
-            float(sure[i]),
+    if task.problem == "regression":
+        raise ConfigError(
+            f"{run} was fine-tuned for numbers on a scale, and doesn't say how unsure it is",
+            hint="Name a run that gives labels.",
         )
-        for i in select(probabilities - chosen, features, n)
-    ]
+    return Picker(opened.model, task)
 
 
-def _different(texts: Sequence[str]) -> list[int]:
-    """Rows of texts that are none of the same words as one before."""
-    first: dict[str, int] = {}
-    for row, text in enumerate(texts):
-        if text.strip():
-            first.setdefault(normalised(text), row)
+def _example(row: Row, reads: Sequence[str]) -> Any:
+    texts = [str(row[name]) for name in reads]
+    return TextPair(*texts) if len(texts) > 1 else Example(Document(*texts), ())
+
+
+def _different(rows: Sequence[Row], reads: Sequence[str]) -> list[int]:
+    """Rows that are none of the same words as one before, without those that lack a text."""
+    first: dict[tuple[str, ...], int] = {}
+    for i, row in enumerate(rows):
+        texts = [str(row[name]) for name in reads]
+        if all(text.strip() for text in texts):
+            first.setdefault(tuple(map(normalised, texts)), i)
     return list(first.values())
 
 
