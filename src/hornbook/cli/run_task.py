@@ -217,11 +217,9 @@ def _by_each(
             )
         folders[name] = folder
     for name, say in each_ready(task, model, folders, asked).items():
-        if as_json:
-            said = partial(_with_name, name, say)
-        else:
+        if not as_json:
             print(f"{name}:")
-            said = say
+        said = partial(_with_name, name, say) if as_json else say
         _answer(task, said, rows, asked, as_json=as_json)
 
 

@@ -31,7 +31,7 @@ def each_ready(
     """
     use, folders = use_of(task), [_adapter_at(place) for place in adapters.values()]
     base = bundles.open_model(model)
-    found = {}
+    found: dict[str, Say] = {}
     for (name, place), folder in zip(adapters.items(), folders, strict=True):
         inner = f"adapter {len(found)}"  # the user's name may be none that a module can have
         opened = replace(bundles.with_adapter(base, folder, model, adapter=inner), name=place)
