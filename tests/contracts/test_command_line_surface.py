@@ -15,9 +15,9 @@ SURFACE = {
     "compare": "--budget --dry-run --help --json --label --label-separator --out --overwrite "
     "--quiet --repeats --resume --seed --technique --techniques --text --title --total data",
     "predict": "--file --help --json --jsonl --technique --text --title --top run texts",
-    "run": "--adapter --aggregation --answer --beams --column --context --context-file --file "
-    "--help --hypothesis --json --label --option --seed --sentences --several --system "
-    "--temperature --tokens --top --whole model task texts",
+    "run": "--adapter --aggregation --answer --beams --calibrate --column --content-free "
+    "--context --context-file --file --help --hypothesis --json --label --option --seed "
+    "--sentences --several --system --temperature --tokens --top --whole model task texts",
     "tune": "--column --data --dry-run --epochs --help --json --method --model --out --quiet "
     "--resume --search --seed --set --steps --strict --time --trials task",
     "evaluate": "--against --column --data --help --json --limit --on --out --quiet --task run",

@@ -73,7 +73,12 @@ def command(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="zero-shot: a label; repeat, or a,b,c.", rich_help_panel=_READ),
+        typer.Option(
+            "--label",
+            "--labels",
+            help="zero-shot: a label; repeat, or a,b,c.",
+            rich_help_panel=_READ,
+        ),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="choose: an option; repeat.", rich_help_panel=_READ)
@@ -85,7 +90,8 @@ def command(
     hypothesis: Annotated[
         str | None,
         typer.Option(
-            help="zero-shot by entailment: a sentence with {label} in it.", rich_help_panel=_READ
+            help="zero-shot by entailment or likelihood: a sentence with {label} in it.",
+            rich_help_panel=_READ,
         ),
     ] = None,
     several: Annotated[
@@ -96,6 +102,21 @@ def command(
             rich_help_panel=_READ,
         ),
     ] = False,
+    content_free: Annotated[
+        bool | None,
+        typer.Option(
+            "--content-free/--as-it-is",
+            help="zero-shot: take off what a label gets of texts without content (usual), or not.",
+            show_default=False,
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="zero-shot: texts with labels, to fit a temperature to.", rich_help_panel=_READ
+        ),
+    ] = None,
     aggregation: Annotated[
         str | None,
         typer.Option(
@@ -174,6 +195,8 @@ def command(
         hypothesis=hypothesis,
         several=several or None,
         n_sentences=n_sentences,
+        content_free=content_free,
+        calibrate=calibrate,
     )
     _refuse_unheeded(name, use.heeds, asked)
     rows = rows_of(name, use.reads, given)
@@ -183,7 +206,10 @@ def command(
     if name == "classify" and (study := _study(model)) is not None:
         _by_study(study, rows, as_json=as_json, top=top or 0)
         return
-    _answer(name, ready(name, model, asked), rows, asked, as_json=as_json)
+    say = ready(name, model, asked)
+    for note in getattr(say, "notes", ()):
+        print(note, file=sys.stderr)
+    _answer(name, say, rows, asked, as_json=as_json)
 
 
 def _answer(
@@ -239,7 +265,7 @@ def _refuse_unheeded(task: str, heeds: Sequence[str], asked: Asked) -> None:
 
 
 def _option(name: str) -> str:
-    return "--" + name.removeprefix("n_")
+    return "--" + name.removeprefix("n_").replace("_", "-")
 
 
 def _say(task: str, say: Say, rows: list[dict[str, Any]], *, as_json: bool, top: int) -> None:

@@ -26,10 +26,11 @@ from hornbook.errors import ConfigError, UnknownNameError, nearest
 from hornbook.models.encoder_decoder import EncoderDecoder
 from hornbook.models.heads import SequenceClassifier, SpanFinder, TokenClassifier
 from hornbook.nn.precision import choose_precision
-from hornbook.recipes import apply_labels, apply_reward
+from hornbook.recipes import apply_labels, apply_reward, label_scores
 from hornbook.recipes import apply_plain as plain
 from hornbook.recipes.apply_plain import CONTINUING, Asked, Row, Say, card_of, wrong_model
 from hornbook.recipes.kinds import KINDS
+from hornbook.recipes.label_scores import Scorer
 from hornbook.tasks.task import Parts, Task
 
 
@@ -265,24 +266,48 @@ def _summarize(opened: Bundle, asked: Asked) -> Say:
 
 
 def _zero_shot(opened: Bundle, asked: Asked) -> Say:
-    """By entailment where the model is a classifier of pairs that knows it, else by cosines."""
+    """By entailment, likelihood or cosines: as the model is."""
+    labelling = apply_labels.Labelling(
+        _label_scorer(opened, asked),
+        several=asked.several or False,
+        content_free=asked.content_free is not False,
+    )
+    if asked.calibrate is not None:
+        labelling = apply_labels.calibrated(labelling, asked.calibrate)
+    return labelling
+
+
+def _label_scorer(opened: Bundle, asked: Asked) -> Scorer:
+    """By entailment where the model is a classifier of pairs that knows it, by likelihood where it
+    is a decoder, else by cosines."""
     card = card_of(opened)
     if isinstance(opened.model, SequenceClassifier) and (card is None or card["task"] == "pairs"):
-        if apply_labels.ends_of(opened.model.config.label_names)[0] < 0:
+        if label_scores.ends_of(opened.model.config.label_names)[0] < 0:
             raise ConfigError(
                 f"{opened.name} has no label 'entailment', but "
                 f"{', '.join(opened.model.config.label_names)}",
                 hint="Name a classifier of entailment, or a sentence encoder such as minilm.",
             )
-        return apply_labels.by_entailment(*_made("pairs", opened, asked), asked)
-    encoder = plain.text_encoder(opened, "zero-shot")
-    if asked.hypothesis is not None or asked.several:
-        raise ConfigError(
-            f"{opened.name} goes by cosines, and reads no hypothesis and no --several",
-            hint="Both are of models of entailment: hornbook finetune pairs, on data with that "
-            "label.",
+        return label_scores.by_entailment(
+            *_made("pairs", opened, asked),
+            hypothesis=asked.hypothesis,
+            several=asked.several or False,
         )
-    return apply_labels.by_cosines(encoder)
+    if asked.several:
+        raise ConfigError(
+            f"{opened.name} knows no entailment, and reads no --several",
+            hint="Take a run of hornbook finetune pairs, on data with the label entailment.",
+        )
+    if _can("choose", opened, None if card is None else card["task"]):
+        made = _made("choose", opened, asked)
+        return label_scores.by_likelihood(*made, hypothesis=asked.hypothesis)
+    encoder = plain.text_encoder(opened, "zero-shot")
+    if asked.hypothesis is not None:
+        raise ConfigError(
+            f"{opened.name} goes by cosines, and reads no hypothesis",
+            hint="It is for models of entailment, and for those that continue a text.",
+        )
+    return label_scores.by_cosines(encoder)
 
 
 def _reward(opened: Bundle, asked: Asked) -> Say:
@@ -339,7 +364,7 @@ USES: dict[str, Use] = {
         ("text", "labels"),
         "labels of your own, untrained",
         _zero_shot,
-        ("top", "hypothesis", "several"),
+        ("top", "hypothesis", "several", "content_free", "calibrate"),
     ),
     "generate": Use(("text",), "texts continued", plain.generate, WRITING),
     "chat": Use(("text",), "answers of an assistant", plain.chat, (*WRITING, "system")),

@@ -32,6 +32,7 @@ class Asked:
     top: answers given of several. n_tokens: written at most. n_beams: paths of a search.
     aggregation: of sub-words into entities. hypothesis: with {label} in it; several: whether labels
     exclude one another not; both of zero-shot by entailment. n_sentences: of a text's own.
+    content_free, calibrate: of zero-shot, see `apply_labels`.
     """
 
     top: int | None = None
@@ -44,6 +45,8 @@ class Asked:
     hypothesis: str | None = None
     several: bool | None = None
     n_sentences: int | None = None
+    content_free: bool | None = None
+    calibrate: str | None = None
 
 
 def embed(opened: Bundle, asked: Asked) -> Say:

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
+from hornbook.tasks.folds import deal_folds
+
 LEAST_SLOPE = 1e-3  # keeps probabilities increasing in the score, also where scores mislead
 
 
@@ -95,6 +97,34 @@ def fit_softmax(scores: np.ndarray, targets: np.ndarray, *, with_bias: bool) -> 
     slope = max(float(np.exp(np.clip(found[0], -7, 7))), LEAST_SLOPE) / deviation
     bias = found[1:] if with_bias else np.zeros(n_labels)
     return Calibration(False, np.full(n_labels, slope), np.asarray(bias, np.float64))
+
+
+def cross_fitted(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Probabilities (M, L) by one temperature, each row's fitted to other rows.
+
+    scores (M, L) and targets (M, L) one-hot; in five folds, or as many as there are rows.
+    """
+    folds = deal_folds(targets, min(5, len(scores)), seed=0)
+    found = np.empty(scores.shape, np.float64)
+    for fold in range(int(folds.max()) + 1):
+        own = folds == fold
+        fitted = fit_softmax(scores[~own], targets[~own], with_bias=False)
+        found[own] = fitted.probabilities(scores[own])
+    return found
+
+
+def calibration_error(probabilities: np.ndarray, right: np.ndarray, n_bins: int = 10) -> float:
+    """Expected calibration error of single labels (Naeini et al. 2015; Guo et al. 2017).
+
+    probabilities (N, L), right: (N,) numbers of labels. Rows are put into bins of equal width by
+    the probability of the likeliest label; the mean over rows of how far their bin's accuracy is
+    from its mean probability. 0 is calibrated; chance alone gives more where rows are few.
+    """
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == right
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=hits - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(right))
 
 
 def _newton(
