@@ -380,6 +380,7 @@ def test_entailment_labels_texts(models):
         "wheat,gold",
         "--hypothesis",
         "on {label}.",
+        "--as-it-is",
     )
     (several,) = objects(*words, "--several")
     for name, share in several["shares"].items():
@@ -389,14 +390,40 @@ def test_entailment_labels_texts(models):
     (one,) = objects(*words)
     assert sum(one["shares"].values()) == pytest.approx(1, abs=1e-3)
     assert one["label"] == max(one["shares"], key=one["shares"].get)
-    assert "cosines" not in one
+
+
+@pytest.mark.parametrize("model", ["encoder", "nli", "chats"])
+def test_the_same_is_taken_off_whatever_the_text(model, models):
+    """What lies between the odds of two labels as they are and as they are said."""
+    words = ("zero-shot", models / model, ONE, OTHER, "--labels", "wheat,gold")
+
+    def log_odds(*more):
+        shares = [found["shares"] for found in objects(*words, *more)]
+        return np.array([np.log(one["wheat"] / one["gold"]) for one in shares])
+
+    off = log_odds("--as-it-is") - log_odds()
+    assert abs(off[0]) > 0.01 and off == pytest.approx([off[0]] * 2, abs=3e-3)
+
+
+def test_labelled_texts_say_what_they_brought(models, tmp_path):
+    rows = [{"text": t * (1 + i), "label": label} for i in range(6)
+            for t, label in ((ONE, "wheat"), (OTHER, "gold"))]  # fmt: skip
+    (tmp_path / "some.jsonl").write_text(as_table(rows, "jsonl"))
+    words = ("zero-shot", models / "encoder", ONE, "--calibrate", tmp_path / "some.jsonl")
+    told = hornbook(*words, "--label", "gold,wheat")
+    assert "calibrated on 12 labelled texts: temperature" in told.stderr
+    with pytest.raises(ConfigError, match="calibrated were the shares of gold, wheat"):
+        hornbook(*words, "--label", "gold,tin")
 
 
 def test_entailment_is_asked_of_the_models_that_know_it(models):
     asked = ("zero-shot", models / "encoder", ONE, "--label", "a,b")
-    for more in (("--several",), ("--hypothesis", "on {label}")):
-        with pytest.raises(ConfigError, match="goes by cosines"):
-            hornbook(*asked, *more)
+    with pytest.raises(ConfigError, match="knows no entailment"):
+        hornbook(*asked, "--several")
+    with pytest.raises(ConfigError, match="goes by cosines"):
+        hornbook(*asked, "--hypothesis", "on {label}")
+    with pytest.raises(ConfigError, match="can't zero-shot"):
+        hornbook("zero-shot", models / "tags", ONE, "--label", "a,b")
     with pytest.raises(ConfigError, match="has no label 'entailment'"):
         hornbook("zero-shot", models / "labels", ONE, "--label", "a,b")
     with pytest.raises(ConfigError, match="no place for a label"):

@@ -83,7 +83,7 @@ def calibrated(labelling: Labelling, data: str) -> Labelling:
     """The same with a temperature fitted to labelled texts, of which a note says what it brought.
 
     data: whatever `open_dataset` opens, of which the training part is read, 500 texts at most.
-    Raises DataError for texts of several labels, of one label alone, or fewer than 10.
+    Raises DataError for texts of several labels or fewer than 10, ConfigError for --several.
     """
     if labelling.several:
         raise ConfigError(
@@ -93,11 +93,11 @@ def calibrated(labelling: Labelling, data: str) -> Labelling:
     dataset = open_dataset(data)
     examples = [example for example in dataset.train if example.labels]
     names = sorted({label for example in examples for label in example.labels})
-    if dataset.multi_label or len(names) < 2 or len(examples) < FEWEST:
-        what = "several labels a text" if dataset.multi_label else f"{len(names)} label(s)"
+    if dataset.multi_label or len(examples) < FEWEST:
+        each = "several labels" if dataset.multi_label else "a label"
         raise DataError(
-            f"{data} has {len(examples)} labelled texts and {what}, which calibrate nothing",
-            hint=f"Give {FEWEST} texts or more with one label each, of two or more labels.",
+            f"{data} has {len(examples)} texts with {each} each, which calibrate nothing",
+            hint=f"Give {FEWEST} texts or more with one label each.",
         )
     chosen = [examples[i] for i in sorted(drawn(len(examples), MOST))]
     scores, targets = _scored(labelling, chosen, names)
