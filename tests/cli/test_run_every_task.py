@@ -402,7 +402,7 @@ def test_the_same_is_taken_off_whatever_the_text(model, models):
         return np.array([np.log(one["wheat"] / one["gold"]) for one in shares])
 
     off = log_odds("--as-it-is") - log_odds()
-    assert abs(off[0]) > 0.01 and off == pytest.approx([off[0]] * 2, abs=3e-3)
+    assert abs(off[0]) > 0.1 and off == pytest.approx([off[0]] * 2, abs=0.03)  # rounded
 
 
 def test_labelled_texts_say_what_they_brought(models, tmp_path):

@@ -39,7 +39,8 @@ def command(
     technique: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name, or path.py:Class: your own, which joins the others. May be repeated.",
+            help="A name; or path.py:Class, your own, or zero-shot-nli=MODEL, which join the "
+            "others. May be repeated.",
             rich_help_panel=_TECHNIQUES,
         ),
     ] = None,
@@ -132,10 +133,11 @@ def command(
 
 
 def chosen(listed: str, single: list[str]) -> list[str]:
-    """The techniques to run: those named, or all; and the user's own besides. Empty means all."""
+    """The techniques to run: those named, or all; and besides the user's own, and those that are
+    named with a model. Empty means all."""
     from hornbook.compare.techniques import TECHNIQUES
 
     names = [name.strip() for name in listed.split(",") if name.strip()]
-    names += [spec for spec in single if ".py:" not in spec]
-    own = [spec for spec in single if ".py:" in spec]
+    own = [spec for spec in single if ".py:" in spec or "=" in spec]
+    names += [spec for spec in single if spec not in own]
     return (names or list(TECHNIQUES)) + own if own else names

@@ -13,6 +13,7 @@ from hornbook.records import LeaderboardRow
 
 _NEURAL = (
     "zero-shot",
+    "zero-shot-nli",
     "embed-knn",
     "embed-logreg",
     "lora",

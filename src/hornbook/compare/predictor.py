@@ -16,7 +16,6 @@ from pydantic import ValidationError
 import hornbook
 from hornbook.compare.sources import Source
 from hornbook.compare.technique import Technique
-from hornbook.compare.techniques import TECHNIQUES
 from hornbook.data.examples import Document, Problem
 from hornbook.errors import CheckpointError, ConfigError, DataError, HornbookError
 from hornbook.files import atomic_folder, write_text
@@ -29,7 +28,7 @@ class SavedTechnique(Record):
     """technique.json: what is needed to open a model folder."""
 
     technique: str
-    spec: str  # the registry's name, or /path.py:Class
+    spec: str  # the registry's name, NAME=MODEL, or /path.py:Class
     label_names: list[str]
     multi_label: bool
     label_descriptions: dict[str, str]
@@ -57,12 +56,12 @@ class Predictor:
         """
         saved = _read_saved(folder / "technique.json")
         if source is None:
-            if saved.spec not in TECHNIQUES:
+            source = Source(saved.technique, saved.spec)
+            if source.is_file:
                 raise ConfigError(
                     f"'{saved.technique}' was made by {saved.spec}, and opening it runs that file",
                     hint=f"If you trust it, say so: --technique {saved.spec}",
                 )
-            source = Source(saved.technique, saved.spec)
         problem = Problem(tuple(saved.label_names), saved.multi_label, saved.label_descriptions)
         decision = _decision(folder, problem)
         return cls(saved.technique, _load(source, folder), decision, problem)

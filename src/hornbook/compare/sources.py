@@ -1,4 +1,5 @@
-"""Where a technique's class comes from: the registry by name, or a user's file by `path.py:Class`.
+"""Where a technique's class comes from: the registry by name, which of some is NAME=MODEL, or a
+user's file by `path.py:Class`.
 
 A user's file is read (not run) when the study is set up, so that a wrong path or class name is
 found before anything else is; it is run only in the process that fits the technique.
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from hornbook.compare.technique import Technique
-from hornbook.compare.techniques import TECHNIQUES
+from hornbook.compare.techniques import BUILT_IN, TECHNIQUES, WITH_MODEL
 from hornbook.errors import ConfigError, UnknownNameError, nearest
 
 _MEMBERS = ("name", "summary", "fit", "scores", "save", "load")
@@ -25,7 +26,8 @@ _MEMBERS = ("name", "summary", "fit", "scores", "save", "load")
 
 @dataclass(frozen=True)
 class Source:
-    """A technique by name, and what it is loaded by: its name, or `/absolute/path.py:Class`."""
+    """A technique by name, and what it is loaded by: its name, NAME=MODEL, or
+    `/absolute/path.py:Class`."""
 
     name: str
     spec: str
@@ -33,7 +35,12 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        return self.spec not in TECHNIQUES
+        return self.spec.partition("=")[0] not in BUILT_IN
+
+    @property
+    def model(self) -> str:
+        """The model that a technique of ours is named with; "" for one that needs none."""
+        return "" if self.is_file else self.spec.partition("=")[2]
 
     def load(self) -> type[Technique]:
         """Import the class; for a user's own this runs their file.
@@ -41,7 +48,8 @@ class Source:
         Raises ConfigError when the file cannot be run or the class lacks a member.
         """
         if not self.is_file:
-            return TECHNIQUES.load(self.spec)
+            name = self.spec.partition("=")[0]
+            return (WITH_MODEL if name in WITH_MODEL else TECHNIQUES).load(name)
         path, _, attribute = self.spec.rpartition(":")
         cls: Any = getattr(_import_file(Path(path)), attribute, None)
         missing = [member for member in _MEMBERS if not hasattr(cls, member)]
@@ -72,16 +80,32 @@ def resolve(specs: Iterable[str]) -> list[Source]:
 
 
 def source_of(spec: str) -> Source:
-    """One technique by name or `path.py:Class`."""
+    """One technique by name, NAME=MODEL, or `path.py:Class`."""
+    name, _, model = spec.partition("=")
+    if name in WITH_MODEL:
+        return Source(name, f"{name}={_model_named(name, model)}")
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         return _user_source(Path(path).expanduser(), attribute)
     if spec not in TECHNIQUES:
         raise UnknownNameError(
             f"there is no technique named '{spec}'",
-            hint=f"{nearest(spec, TECHNIQUES)} One of your own is given as path.py:Class.",
+            hint=f"{nearest(spec, [*TECHNIQUES, *WITH_MODEL])} One of your own is given as "
+            "path.py:Class.",
         )
     return Source(spec, spec, runs_last=spec == "ensemble")
+
+
+def _model_named(name: str, model: str) -> str:
+    """A model as it is found from any folder. Raises ConfigError where none is named."""
+    if not model:
+        raise ConfigError(
+            f"{name} needs a classifier of pairs that has a label 'entailment', and none is named",
+            hint=f"Name one: --technique {name}=runs/entail, a run of hornbook finetune pairs or "
+            "a folder that transformers saved.",
+        )
+    places = (Path(model).expanduser(), Path("runs") / model)
+    return next((str(place.resolve()) for place in places if place.exists()), model)
 
 
 def _user_source(path: Path, attribute: str) -> Source:
@@ -109,7 +133,7 @@ def _user_source(path: Path, attribute: str) -> Source:
             f"the name {name!r} of {path}:{attribute} cannot name a folder",
             hint="Use lower case letters, digits and hyphens.",
         )
-    if name in TECHNIQUES:
+    if name in BUILT_IN:
         raise ConfigError(
             f"{path}:{attribute} is named '{name}', like a technique that is built in",
             hint=f"Give the class another name, say name = 'my-{name}'.",

@@ -69,7 +69,8 @@ class Context:
     """What a technique is told besides the data.
 
     report: call it with a short stage ("encoding", "epoch 2/3") and, when there is one, the
-    validation micro-F1; it feeds the live table. members: only the ensemble reads it.
+    validation micro-F1; it feeds the live table. members: only the ensemble reads it. model: a
+    run, a folder or a name, for techniques that are named with one (NAME=MODEL); else "".
     """
 
     problem: Problem
@@ -77,6 +78,7 @@ class Context:
     seed: int = 0
     report: Callable[..., None] = _silent
     members: Mapping[str, Member] = field(default_factory=dict)
+    model: str = ""
 
 
 @runtime_checkable

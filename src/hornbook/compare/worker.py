@@ -71,7 +71,14 @@ def work(folder: StudyFolder, source: Source, repeat: int, seconds: float, telle
 
     teller.tell("fit")
     start, start_cpu = time.perf_counter(), cpu_seconds()
-    context = Context(problem, Budget(seconds), seed=seed, report=teller.stage, members=members)
+    context = Context(
+        problem,
+        Budget(seconds),
+        seed=seed,
+        report=teller.stage,
+        members=members,
+        model=source.model,
+    )
     held_out = _checked(
         technique.fit(train, validation, context), train, validation, problem, source.name
     )

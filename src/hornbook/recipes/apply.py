@@ -268,7 +268,7 @@ def _summarize(opened: Bundle, asked: Asked) -> Say:
 def _zero_shot(opened: Bundle, asked: Asked) -> Say:
     """By entailment, likelihood or cosines: as the model is."""
     labelling = apply_labels.Labelling(
-        _label_scorer(opened, asked),
+        scorer_of(opened, asked),
         several=asked.several or False,
         content_free=asked.content_free is not False,
     )
@@ -277,9 +277,9 @@ def _zero_shot(opened: Bundle, asked: Asked) -> Say:
     return labelling
 
 
-def _label_scorer(opened: Bundle, asked: Asked) -> Scorer:
+def scorer_of(opened: Bundle, asked: Asked) -> Scorer:
     """By entailment where the model is a classifier of pairs that knows it, by likelihood where it
-    is a decoder, else by cosines."""
+    is a decoder, else by cosines. Raises ConfigError for other models."""
     card = card_of(opened)
     if isinstance(opened.model, SequenceClassifier) and (card is None or card["task"] == "pairs"):
         if label_scores.ends_of(opened.model.config.label_names)[0] < 0:

@@ -22,3 +22,8 @@ TECHNIQUES = Registry(
         "ensemble": _HERE + "ensemble:Ensemble",
     },
 )
+
+# Those that need a model which no package brings: NAME=MODEL, and only where they are named.
+WITH_MODEL = Registry("technique", {"zero-shot-nli": _HERE + "zero_shot_nli:ZeroShotNli"})
+
+BUILT_IN = frozenset({*TECHNIQUES, *WITH_MODEL})

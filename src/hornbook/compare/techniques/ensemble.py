@@ -22,7 +22,7 @@ from scipy.special import expit, log_softmax, logit
 
 from hornbook.compare.predictor import Predictor
 from hornbook.compare.technique import Context, HeldOut, Member
-from hornbook.compare.techniques import TECHNIQUES
+from hornbook.compare.techniques import BUILT_IN
 from hornbook.data.examples import Document, Labelled
 from hornbook.errors import CheckpointError, DataError
 from hornbook.tasks.decision import Decision
@@ -59,7 +59,7 @@ class Ensemble:
         Raises DataError when there are fewer than two members to mix.
         """
         # Opening a user's own technique runs their file, which predicting must not do unasked.
-        members = {name: m for name, m in context.members.items() if name in TECHNIQUES}
+        members = {name: m for name, m in context.members.items() if name in BUILT_IN}
         if len(members) < 2:
             raise DataError(
                 f"an ensemble needs at least two finished techniques, got {len(members)}",
