@@ -103,7 +103,8 @@ def test_what_the_run_read_of_a_text_is_kept(models, tmp_path):
     technique.save(tmp_path / "saved")
     loaded = ZeroShotNli.load(tmp_path / "saved")
     np.testing.assert_array_equal(loaded.scores(TEXTS), technique.scores(TEXTS))
-    assert np.abs(technique.scores(TEXTS) - fitted(models / "nli")[0].scores(TEXTS)).max() > 0.01
+    whole = fitted(models / "nli")[0].scores(TEXTS)
+    assert np.abs(technique.scores(TEXTS) - whole).max() > 1e-3
 
 
 def test_a_study_has_a_row_for_it(models, tmp_path):
