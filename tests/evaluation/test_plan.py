@@ -165,6 +165,28 @@ def test_muon_keeps_one_number_where_adamw_keeps_two():
     assert adamw - muon == 4 * matrices
 
 
+def test_moments_in_8_bits_take_a_quarter_and_are_offered_where_they_fit():
+    least = {"batch_size": 1, "length": 8}  # nothing else can be made smaller
+    adamw = plan(recipe(**least), CPU, SPEED)
+    packed = plan(recipe(optimizer="adamw-8bit", **least), CPU, SPEED)
+    matrices = 4 * 12 * 128 * 128  # in four blocks; the head is the embedding
+    saved = adamw.memory.optimizer - packed.memory.optimizer
+    assert saved == 6 * matrices - 8 * matrices / 256
+    assert packed.seconds > adamw.seconds
+    between = round((packed.memory.total + saved / 2) / 0.92)
+    made = plan(recipe(**least), CPU.model_copy(update={"device_bytes": between}), SPEED)
+    assert not made.fits
+    assert any(change.startswith("optimizer=adamw-8bit: ") for change in made.changes)
+
+
+def test_moments_in_8_bits_are_not_for_fsdp():
+    with pytest.raises(ConfigError, match="blocks, which FSDP would cut"):
+        plan(recipe(optimizer="adamw-8bit"), gpus(4, "fsdp"))
+    large = gpus(4, "ddp").model_copy(update={"device_bytes": 9_000_000})
+    for change in plan(recipe(optimizer="adamw-8bit"), large).changes:
+        assert "FSDP" not in change
+
+
 @pytest.mark.parametrize(
     ("batch", "micro", "said"), [(10, None, "cannot give"), (24, 9, "not whole micro-batches")]
 )

@@ -50,7 +50,9 @@ def train_command(
     precision: Annotated[
         str | None, typer.Option("--precision", help="float32 or bfloat16. [default: the faster]")
     ] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or muon.")] = "adamw",
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help="adamw, muon, adamw-8bit.")
+    ] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute activations again to save memory.")
     ] = False,
@@ -75,7 +77,7 @@ def train_command(
     from hornbook.nn.precision import DTYPES, choose_precision
 
     family, config = _architecture(model, size or [])
-    _one_of("--optimizer", optimizer, ("adamw", "muon"))
+    _one_of("--optimizer", optimizer, ("adamw", "muon", "adamw-8bit"))
     if precision is not None:
         _one_of("--precision", precision, DTYPES)
     longest = getattr(config, "context_length", None)

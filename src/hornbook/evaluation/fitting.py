@@ -27,10 +27,16 @@ def alternatives(recipe: Recipe, cluster: ClusterRecord) -> Iterator[Alternative
         yield words, replace(checkpointed, micro_batch_size=n), cluster
     least = smaller[-1] if smaller else micro
     leanest = replace(checkpointed, micro_batch_size=least)
+    if recipe.optimizer == "adamw":
+        words = "optimizer=adamw-8bit"
+        yield words, replace(recipe, optimizer="adamw-8bit"), cluster
+        small = replace(leanest, optimizer="adamw-8bit")
+        yield f"{words}, {_SAVING}, micro_batch_size={least}", small, cluster
     for length in _halves(recipe.context, least=64):
         words = f"context_length={length}, {_SAVING}, micro_batch_size={least}"
         yield words, replace(leanest, length=length), cluster
-    if cluster.n_devices > 1 and cluster.sharding != "fsdp":
+    divisible = recipe.optimizer != "adamw-8bit"  # FSDP would cut its blocks
+    if cluster.n_devices > 1 and cluster.sharding != "fsdp" and divisible:
         sharded = cluster.model_copy(update={"sharding": "fsdp"})
         yield "FSDP", recipe, sharded
         yield f"FSDP, {_SAVING}, micro_batch_size={least}", leanest, sharded

@@ -6,7 +6,8 @@ The rules, N parameters in matrices, L layers, width d, context T:
     FLOPs a token    6 N + 12 L d T: two for each multiply-add, once forward and twice backward
                      (Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B). The
                      plan's figure is counted operation by operation in a dry run
-    weights          4 N bytes, and as many of gradients; AdamW two more numbers each, Muon one
+    weights          4 N bytes, and as many of gradients; AdamW two more numbers each, Muon one,
+                     AdamW in 8 bits two bytes and a share of its blocks' scales
     activations      what the dry run keeps for backward, at this batch, context and number format
     time, here       FLOPs at the rate that a shallow copy of the model reaches, measured; on a
                      stated cluster: FLOPs / (speed x utilisation)
@@ -31,12 +32,14 @@ from hornbook.evaluation.speed import Speed, measure_speed
 from hornbook.evaluation.steps import step_of
 from hornbook.models.presets import count_parameters, outline
 from hornbook.records import ClusterRecord, MemoryRecord, PlanCheck, PlanRecord
+from hornbook.training.adamw_8bit import moments_bytes, names_in_8_bits
 from hornbook.training.optimizers import is_hidden_matrix
 
-Optimizer = Literal["adamw", "muon"]
+Optimizer = Literal["adamw", "muon", "adamw-8bit"]
 # Measured, benchmarks/plan.py: glibc's heap over the activations in it, and what the matrix library
 # keeps for itself.
 HEAP_SLACK = 0.45
+SLOWER_IN_8_BITS = 7  # times AdamW's time: experiments/LOG.md
 WORKSPACE = {"float32": 4_000_000, "bfloat16": 12_000_000, "float16": 12_000_000}
 USABLE = 0.92  # of a device's memory: the rest is the driver's, the allocator's, other programs'
 
@@ -135,6 +138,11 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
             f"a batch of {recipe.batch_size} is not whole micro-batches of {micro} on "
             f"{cluster.n_devices} devices",
             hint=f"Take a multiple of {micro * cluster.n_devices}.",
+        )
+    if recipe.optimizer == "adamw-8bit" and cluster.sharding == "fsdp" and cluster.n_devices > 1:
+        raise ConfigError(
+            "adamw-8bit keeps its moments in blocks, which FSDP would cut",
+            hint="Take adamw, whose moments FSDP divides by the devices, or DDP.",
         )
     model = outline(recipe.family, recipe.config)
     n = count_parameters(model)
@@ -287,8 +295,13 @@ def _without(recipe: Recipe) -> Recipe:
 
 
 def _update_seconds(model: nn.Module, recipe: Recipe, speed: Speed) -> float:
-    """AdamW reads weight, gradient and two moments and writes three; Muon multiplies besides."""
+    """AdamW reads weight, gradient and two moments and writes three; Muon multiplies besides, and
+    what packs its moments computes where AdamW waits for the memory."""
     seconds = 7 * 4 * count_parameters(model) / speed.bandwidth
+    if recipe.optimizer == "adamw-8bit":
+        small = names_in_8_bits(model)
+        n_packed = sum(p.numel() for name, p in model.named_parameters() if name in small)
+        seconds += (SLOWER_IN_8_BITS - 1) * 7 * 4 * n_packed / speed.bandwidth
     if recipe.optimizer == "muon":
         for name, parameter in model.named_parameters():
             if is_hidden_matrix(name, parameter):
@@ -299,6 +312,8 @@ def _update_seconds(model: nn.Module, recipe: Recipe, speed: Speed) -> float:
 
 
 def _optimizer_bytes(model: nn.Module, optimizer: Optimizer) -> int:
+    if optimizer == "adamw-8bit":
+        return moments_bytes(model)
     return sum(
         parameter.numel() * (4 if optimizer == "muon" and is_hidden_matrix(name, parameter) else 8)
         for name, parameter in model.named_parameters()
@@ -341,10 +356,10 @@ def _changes(
     recipe: Recipe, cluster: ClusterRecord, model: nn.Module, budget: float
 ) -> Iterator[str]:
     """At most three settings that fit, those that leave the result as it is first."""
-    states = 8 * count_parameters(model) + _optimizer_bytes(model, recipe.optimizer)
-    found = 0
+    states, found = _state_bytes(model, recipe), 0
     for words, other, machines in alternatives(recipe, cluster):
-        if states / (machines.n_devices if machines.sharding == "fsdp" else 1) > budget:
+        n_parts = machines.n_devices if machines.sharding == "fsdp" else 1
+        if _state_bytes(model, other) / n_parts > budget:
             continue
         total = memory_of(other, machines, model).total
         if total <= budget:
@@ -354,12 +369,18 @@ def _changes(
             return
     if not found and states > budget:
         n_devices = math.ceil(1.25 * states / budget)
+        with_fsdp = f", or {n_devices} such devices with FSDP"
         yield (
-            f"a smaller model, or {n_devices} such devices with FSDP: weights, "
+            f"a smaller model{'' if recipe.optimizer == 'adamw-8bit' else with_fsdp}: weights, "
             f"gradients and optimiser alone take {_gb(states)}"
         )
     elif not found:
         yield "a smaller model: no batch, context or checkpointing tried makes this one fit"
+
+
+def _state_bytes(model: nn.Module, recipe: Recipe) -> int:
+    """Weights, gradients and the optimiser's moments."""
+    return 8 * count_parameters(model) + _optimizer_bytes(model, recipe.optimizer)
 
 
 def _notes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -30,6 +30,7 @@ class AdaptSettings(Settings):
     adapter_dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | None = None  # a pattern of the layers adapted, all in the blocks when None
     rank_stabilized: bool = False  # scale by alpha / sqrt(rank): Kalajdzievski 2023
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"  # 8 bits a moment: a quarter of its memory
     lr: float | None = Field(None, gt=0)  # peak rate of the trunk
     layer_decay: float = Field(1.0, gt=0, le=1)  # a block's rate is this share of the next one's
     head_lr_scale: float = Field(1.0, gt=0)  # of the head's rate, over `lr`

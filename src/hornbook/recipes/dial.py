@@ -17,7 +17,7 @@ from hornbook.models.presets import preset
 Family = Literal["bigram", "gpt", "gpt2", "llama", "bert", "modern-bert", "seq2seq"]
 ENCODERS = frozenset({"bert", "modern-bert"})
 Decay = Literal["linear", "cosine", "warm-up-stable-decay"]
-OptimizerName = Literal["muon", "adamw"]
+OptimizerName = Literal["muon", "adamw", "adamw-8bit"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -70,6 +70,11 @@ class Asked(Settings):
             raise ValueError(f"{' and '.join(given)} both say how long to train; give one")
         if self.counting and self.family != "gpt":
             raise ValueError(f"counting is for the family 'gpt', not '{self.family}'")
+        if self.sharded and self.optimizer == "adamw-8bit":
+            raise ValueError(
+                "optimizer 'adamw-8bit' keeps its moments in blocks, which are not for sharded "
+                "weights; take adamw, whose moments are divided over the processes"
+            )
         for_pairs = {
             "source and target are": self.source or self.target,
             "label_smoothing is": self.label_smoothing,
@@ -119,7 +124,8 @@ def resolve(
     if context is None:  # what holds the longest pair, or windows of a usual length
         context = -(-longest // 8) * 8 if longest else _context(n_tokens, vocab_size)
     batch = asked.batch_size or max(1, 2048 // context)
-    muon = (asked.optimizer or _usual_optimizer(asked.family)) == "muon"
+    optimizer = asked.optimizer or _usual_optimizer(asked.family)
+    muon = optimizer == "muon"
     narrow = (256 / d_model) ** 0.5  # wider models take smaller steps
     decided: dict[str, Any] = {
         "tokenizer": tokenizer,
@@ -131,7 +137,7 @@ def resolve(
         "context_length": context,
         "batch_size": batch,
         "micro_batch_size": asked.micro_batch_size or batch,
-        "optimizer": "muon" if muon else "adamw",
+        "optimizer": optimizer,
         "lr": asked.lr or _rate(asked.family, muon) * (1.0 if muon else narrow),
         "lr_embedding": asked.lr_embedding or (0.01 if muon else _outer(asked.family)) * narrow,
         "lr_head": asked.lr_head or (0.003 if muon else _outer(asked.family)) * narrow,

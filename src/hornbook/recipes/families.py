@@ -26,7 +26,13 @@ from hornbook.tasks.counted_language_modeling import CountedBatch, CountedLangua
 from hornbook.tasks.language_modeling import LanguageModel, NextTokenBatch
 from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM, Masking
 from hornbook.text.tokenizer import BERT_SPECIALS, Tokenizer
-from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups, muon_and_adamw
+from hornbook.training.optimizers import (
+    AnyOptimizer,
+    adamw,
+    adamw_in_8_bits,
+    decay_groups,
+    muon_and_adamw,
+)
 
 # The family that a person names -> the page in `models`.
 PAGES = {
@@ -205,7 +211,8 @@ def translation(
 
 
 def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved) -> AnyOptimizer:
-    """Muon for the matrices of blocks and AdamW for the rest, or AdamW for all.
+    """Muon for the matrices of blocks and AdamW for the rest, or AdamW for all, its moments in
+    float32 or in 8 bits.
 
     factor: of all learning rates.
     """
@@ -225,13 +232,16 @@ def make_optimizer(model: nn.Module, factor: float = 1.0, *, settings: Resolved)
             lr=factor * settings.lr_embedding,
             lr_scale=scale,
         )
-    groups = decay_groups(
-        named,
-        lr=factor * settings.lr_embedding,
-        weight_decay=settings.weight_decay,
-        lr_scale=lambda name: settings.lr / settings.lr_embedding if inside(name) else scale(name),
-    )
-    return adamw(groups, betas=(0.9, 0.95))
+    rates: dict[str, Any] = {
+        "lr": factor * settings.lr_embedding,
+        "weight_decay": settings.weight_decay,
+        "lr_scale": lambda name: (
+            settings.lr / settings.lr_embedding if inside(name) else scale(name)
+        ),
+    }
+    if settings.optimizer == "adamw-8bit":
+        return adamw_in_8_bits(model, betas=(0.9, 0.95), **rates)
+    return adamw(decay_groups(named, **rates), betas=(0.9, 0.95))
 
 
 def _feed_forward(settings: Resolved) -> int:

@@ -9,20 +9,21 @@ from typing import Any
 from torch import nn
 
 from hornbook.recipes.adaptation_settings import AdaptSettings
-from hornbook.training.optimizers import AnyOptimizer, adamw, decay_groups
+from hornbook.training.optimizers import AnyOptimizer, adamw, adamw_in_8_bits, decay_groups
 
 
 def make_optimizer(model: nn.Module, settings: AdaptSettings, factor: float = 1.0) -> AnyOptimizer:
     """AdamW over what is trainable, at the settings' rates times `factor`."""
     assert settings.lr is not None
     scale = rate_of(model, layer_decay=settings.layer_decay, head=settings.head_lr_scale)
-    groups = decay_groups(
-        model.named_parameters(),
-        lr=settings.lr * factor,
-        weight_decay=settings.weight_decay,
-        lr_scale=scale,
-    )
-    return adamw(groups)
+    rates: dict[str, Any] = {
+        "lr": settings.lr * factor,
+        "weight_decay": settings.weight_decay,
+        "lr_scale": scale,
+    }
+    if settings.optimizer == "adamw-8bit":
+        return adamw_in_8_bits(model, **rates)
+    return adamw(decay_groups(model.named_parameters(), **rates))
 
 
 def rate_of(model: nn.Module, *, layer_decay: float, head: float) -> Callable[[str], float]:

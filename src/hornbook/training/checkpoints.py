@@ -296,7 +296,13 @@ def _load_optimizer(
             moment = placed_as(parameter, moment)
         state.setdefault(places[name], {})[key] = moment
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except ValueError as problem:
+        raise CheckpointError(
+            f"{path} is another optimiser's: {problem}",
+            hint="Resume with the settings of the run that wrote it.",
+        ) from problem
 
 
 def _agree(mine: dict[str, tuple[int, ...]], theirs: dict[str, Tensor], path: Path) -> None:

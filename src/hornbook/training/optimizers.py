@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from hornbook.training.adamw_8bit import AdamW8bit, names_in_8_bits
 from hornbook.training.muon import Muon
 from hornbook.training.rows import RowGradients
 
@@ -70,18 +71,27 @@ def step_divided(optimizer: AnyOptimizer, gradients: list[Tensor], by: float) ->
     """Take a step on gradients divided by a number.
 
     gradients: all that the optimiser will see, dense or the values of sparse ones. Fused AdamW
-    divides as it reads them; for others it is a pass of its own over all gradients.
+    and the one of 8 bits divide as they read them; for others it is a pass of its own over all
+    gradients.
     """
     plain = all(type(g) is Tensor for g in gradients)
-    if plain and isinstance(optimizer, AdamW) and optimizer.defaults["fused"]:
-        optimizer.grad_scale = torch.tensor(by)  # type: ignore[attr-defined]  # as GradScaler does
+    parts: list[Any] = optimizer.optimizers if isinstance(optimizer, Together) else [optimizer]
+    if plain and all(_divides(part) for part in parts):
+        for part in parts:
+            part.grad_scale = torch.tensor(by)  # as GradScaler does
         try:
             optimizer.step()
         finally:
-            del optimizer.grad_scale  # type: ignore[attr-defined]
+            for part in parts:
+                del part.grad_scale
     else:
         torch._foreach_mul_(gradients, 1 / by)
         optimizer.step()
+
+
+def _divides(optimizer: Optimizer) -> bool:
+    fused = isinstance(optimizer, AdamW) and optimizer.defaults["fused"]
+    return bool(fused) or isinstance(optimizer, AdamW8bit)
 
 
 class Together:
@@ -181,13 +191,36 @@ def muon_and_adamw(
     return Together(both)
 
 
+def adamw_in_8_bits(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    lr_scale: Callable[[str], float] = lambda name: 1.0,
+) -> Together:
+    """AdamW with moments in 8 bits where they bear it (`names_in_8_bits`), fused for the rest.
+
+    lr, weight_decay, lr_scale: as in `decay_groups`. Raises ValueError for a sharded model.
+    """
+    small = names_in_8_bits(model)
+    rates: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "lr_scale": lr_scale}
+    named = list(model.named_parameters())
+    both: list[Optimizer] = []
+    if groups := decay_groups([x for x in named if x[0] in small], **rates):
+        both.append(AdamW8bit(groups, betas=betas))
+    if groups := decay_groups([x for x in named if x[0] not in small], **rates):
+        both.append(adamw(groups, betas=betas))
+    return Together(both)
+
+
 @dataclass(frozen=True)
 class Assigned:
     """How one parameter is trained: a row of the list that `assignments` gives."""
 
     name: str
     shape: tuple[int, ...]
-    optimizer: str  # "Muon", "AdamW"; "" when it is frozen
+    optimizer: str  # "Muon", "AdamW", "AdamW8bit"; "" when it is frozen
     lr: float
     weight_decay: float
 
