@@ -275,7 +275,7 @@ def far(found, expected):
 def test_a_run_has_nearly_adamws_losses(monkeypatch):
     expected = losses(plain)
     assert expected[-1] < 0.1 * expected[0]
-    assert far(losses(packed), expected) < 0.01
+    assert far(losses(packed), expected) < 0.002
 
     def broken(signed, device):  # equal steps instead of decades: most squares are lost
         values = torch.linspace(-1 if signed else 0, 1, 256)
