@@ -21,25 +21,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from hornbook.errors import ConfigError
 from hornbook.evaluation.dry_run import MAPPED, Cost, dry_run
 from hornbook.evaluation.fitting import alternatives
+from hornbook.evaluation.optimizing import Optimizer, optimizer_bytes, update_seconds
 from hornbook.evaluation.speed import Speed, measure_speed
 from hornbook.evaluation.steps import step_of
 from hornbook.models.presets import count_parameters, outline
 from hornbook.records import ClusterRecord, MemoryRecord, PlanCheck, PlanRecord
-from hornbook.training.adamw_8bit import moments_bytes, names_in_8_bits
-from hornbook.training.optimizers import is_hidden_matrix
 
-Optimizer = Literal["adamw", "muon", "adamw-8bit"]
 # Measured, benchmarks/plan.py: glibc's heap over the activations in it, and what the matrix library
 # keeps for itself.
 HEAP_SLACK = 0.45
-SLOWER_IN_8_BITS = 9  # times AdamW's time for the same numbers: experiments/LOG.md
 WORKSPACE = {"float32": 4_000_000, "bfloat16": 12_000_000, "float16": 12_000_000}
 USABLE = 0.92  # of a device's memory: the rest is the driver's, the allocator's, other programs'
 
@@ -161,7 +158,7 @@ def plan(recipe: Recipe, cluster: ClusterRecord, speed: Speed | None = None) -> 
     else:
         n_passes = recipe.batch_size // micro
         a_pass = max(per_pass, cost.flops) / speed.reached
-        a_step = n_passes * a_pass + _update_seconds(model, recipe, speed)
+        a_step = n_passes * a_pass + update_seconds(model, recipe.optimizer, speed)
         seconds = n_steps * a_step
         reached = per_token * n_tokens / seconds / cluster.matrix_speed
         cluster = cluster.model_copy(update={"utilisation": min(1.0, reached)})
@@ -206,7 +203,7 @@ def memory_of(
         recipe.micro(cluster.n_devices),
     )
     cost = cost or _cost(recipe, micro, cluster)
-    weights, gradients, optimizer = 4 * n, 4 * n, _optimizer_bytes(model, recipe.optimizer)
+    weights, gradients, optimizer = 4 * n, 4 * n, optimizer_bytes(model, recipe.optimizer)
     buckets = gathered = casts = 0
     if cluster.sharding == "ddp" and n_devices > 1:
         buckets = gradients  # DDP sends copies of the gradients
@@ -294,32 +291,6 @@ def _without(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, gradient_checkpointing=False)
 
 
-def _update_seconds(model: nn.Module, recipe: Recipe, speed: Speed) -> float:
-    """AdamW reads weight, gradient and two moments and writes three; Muon multiplies besides, and
-    what packs its moments computes where AdamW waits for the memory."""
-    seconds = 7 * 4 * count_parameters(model) / speed.bandwidth
-    if recipe.optimizer == "adamw-8bit":
-        small = names_in_8_bits(model)
-        n_packed = sum(p.numel() for name, p in model.named_parameters() if name in small)
-        seconds += (SLOWER_IN_8_BITS - 1) * 7 * 4 * n_packed / speed.bandwidth
-    if recipe.optimizer == "muon":
-        for name, parameter in model.named_parameters():
-            if is_hidden_matrix(name, parameter):
-                rows, columns = sorted(parameter.shape[-2:])
-                # Five Newton-Schulz iterations of X X', its square, and their product with X.
-                seconds += 5 * 2 * (2 * rows**2 * columns + rows**3) / speed.reached
-    return seconds
-
-
-def _optimizer_bytes(model: nn.Module, optimizer: Optimizer) -> int:
-    if optimizer == "adamw-8bit":
-        return moments_bytes(model)
-    return sum(
-        parameter.numel() * (4 if optimizer == "muon" and is_hidden_matrix(name, parameter) else 8)
-        for name, parameter in model.named_parameters()
-    )
-
-
 def _stacks(model: nn.Module) -> list[nn.Module]:
     return [part for part in model.modules() if isinstance(part, nn.ModuleList)]
 
@@ -380,7 +351,7 @@ def _changes(
 
 def _state_bytes(model: nn.Module, recipe: Recipe) -> int:
     """Weights, gradients and the optimiser's moments."""
-    return 8 * count_parameters(model) + _optimizer_bytes(model, recipe.optimizer)
+    return 8 * count_parameters(model) + optimizer_bytes(model, recipe.optimizer)
 
 
 def _notes(

@@ -163,20 +163,16 @@ def activation_bytes(run: Rehearsal, items: Sequence[Any]) -> Kept:
 def _memory(
     run: Rehearsal, kept: Kept, micro_batches: int, *, n_trained: int | None = None
 ) -> MemoryRecord:
-    """Bytes when most are held. n_trained: how many numbers learn, where they are not the model's
-    own but those of an adapter to come."""
-    weights = _weights(run.model)
-    in_8_bits = run.settings.optimizer == "adamw-8bit"
+    """Bytes when most are held. n_trained: how many numbers an adapter to come will have."""
+    weights, in_8_bits = _weights(run.model), run.settings.optimizer == "adamw-8bit"
+    moments = moments_bytes(run.model) if n_trained is None else state_bytes(n_trained)
     if n_trained is None:
         n_trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
-        moments = moments_bytes(run.model) if in_8_bits else 8 * n_trained
-    else:
-        moments = state_bytes(n_trained) if in_8_bits else 8 * n_trained
     n_tokens = _most_tokens(run, micro_batches)
     parts = {
         "weights": weights,
         "gradients": 4 * n_trained,
-        "optimizer": moments,
+        "optimizer": moments if in_8_bits else 8 * n_trained,
         "activations": round(SLACK * kept.token * n_tokens),
         "head": round(min(SLACK * kept.logits * n_tokens, kept.most_logits)),
     }
@@ -219,9 +215,8 @@ def _changes(run: Rehearsal, kept: Kept, budget: int) -> list[str]:
             if total <= budget:
                 found.append(f"--set gradient_checkpointing=true (slower by a third): {_mb(total)}")
     if settings.optimizer == "adamw":
-        smaller = replace(run, settings=settings.model_copy(update={"optimizer": "adamw-8bit"}))
-        total = _memory(smaller, kept, settings.micro_batches).total
-        if total <= budget:
+        packed = replace(run, settings=settings.model_copy(update={"optimizer": "adamw-8bit"}))
+        if (total := _memory(packed, kept, settings.micro_batches).total) <= budget:
             found.append(f"--set optimizer=adamw-8bit (a slower update): {_mb(total)}")
     n_all = sum(p.numel() for p in run.model.parameters())
     if settings.method not in ADAPTERS:
