@@ -22,9 +22,11 @@ from hornbook.cli import (
     doctor,
     evaluate,
     export,
+    failures,
     finetune,
     generate,
     judge,
+    launch,
     models,
     plan,
     predict,
@@ -57,6 +59,7 @@ app.command("predict")(predict.command)
 app.command("train")(train.command)
 app.command("finetune")(finetune.command)
 app.command("align")(align.command)
+app.add_typer(launch.app, name="launch")
 app.command("generate")(generate.command)
 app.command("chat")(chat.command)
 app.command("serve")(serve.command)
@@ -99,28 +102,14 @@ def run() -> None:
     try:
         app()
     except HornbookError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        _print_notes(error)
-        if os.environ.get("HORNBOOK_DEBUG"):
-            traceback.print_exc()
+        failures.tell(error, error.message, error.hint, error.exit_code)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # a fault of ours: say so in a line, and keep the details
-        if os.environ.get("HORNBOOK_DEBUG"):
-            raise
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        print(f"  hint: {_advice(error)}", file=sys.stderr)
-        _print_notes(error)
+        failures.tell(error, f"{type(error).__name__}: {error}", _advice(error), 1)
         sys.exit(1)
-
-
-def _print_notes(error: Exception) -> None:
-    for note in getattr(error, "__notes__", []):
-        print(f"  {note}", file=sys.stderr)
 
 
 def _advice(error: Exception) -> str:
