@@ -72,7 +72,10 @@ SURFACE = {
     "plan train": "--batch --card --checkpointing --context --devices --help --json --memory "
     "--micro-batch --optimizer --precision --price --set --sharding --tokens --utilisation model",
     "plan memory": "--batch --bits --context --help --json --params --preset --train model",
+    "launch": "--config --dry-run --help --machine-rank --machines --main-address --main-port "
+    "--threads n",
 }
+SURFACE |= {f"launch {name}": SURFACE[name] for name in ("train", "finetune", "align")}
 
 
 def surface(command, name: str = "") -> dict[str, str]:

@@ -85,7 +85,7 @@ def options(
 
 
 def _launching(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the same options, which are looked at here, once, and heeded by each process."""
+    """A command with the same options: looked at here, once, and heeded by each process."""
 
     def launched(called: typer.Context, **own: Any) -> None:
         assert called.parent is not None
@@ -182,7 +182,9 @@ def _tell_end(ended: Ended, n_all: int) -> int:
             hint = "Out of memory, often: take fewer processes or smaller batches."
             print(f"  hint: {hint}", file=sys.stderr)
     if ended.log is not None:
-        for line in ended.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_N_LINES:]:
+        for line in ended.log.read_text(encoding="utf-8", errors="replace").splitlines()[
+            -_N_LINES:
+        ]:
             print(f"  {line}", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
@@ -209,7 +211,10 @@ def _show(settings: LaunchSettings, words: list[str]) -> None:
         chosen["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "(a free one)"}
     if settings.machines > 1:
-        meeting = {"MASTER_ADDR": str(settings.main_address), "MASTER_PORT": str(settings.main_port)}
+        meeting = {
+            "MASTER_ADDR": str(settings.main_address),
+            "MASTER_PORT": str(settings.main_port),
+        }
     shared = chosen | {"WORLD_SIZE": str(n * settings.machines)} | meeting
     for machine in range(settings.machines):
         print(f"machine {machine}: {shlex.join(_line(settings, n, machine, words))}")

@@ -1,4 +1,4 @@
-"""The one file that uses torch's elastic launcher: it starts the processes of a run and follows them.
+"""The one file that uses torch's elastic launcher, which starts and follows a run's processes.
 
 Processes of one machine meet at 127.0.0.1 and nowhere else; those of several at the first one's
 address. What they do there is `hornbook.training.accelerator`'s.
@@ -104,8 +104,9 @@ def environment(settings: LaunchSettings, n: int) -> dict[str, str]:
         chosen["OMP_NUM_THREADS"] = str(settings.threads)
     elif not os.environ.get("OMP_NUM_THREADS"):
         chosen["OMP_NUM_THREADS"] = str(max(1, n_cpus() // n))
-    if settings.machines == 1 and not os.environ.get("GLOO_SOCKET_IFNAME"):
-        chosen |= {"GLOO_SOCKET_IFNAME": name for name in _loopback_networks()[:1]}
+    network = _loopback_network() if settings.machines == 1 else None
+    if network is not None and not os.environ.get("GLOO_SOCKET_IFNAME"):
+        chosen["GLOO_SOCKET_IFNAME"] = network
     return chosen
 
 
@@ -233,11 +234,11 @@ def _in_order(failures: Mapping[int, ProcessFailure], logs: Path) -> list[Ended]
 
 def _silence(logger: logging.Logger) -> None:
     """What torch logs of ends and signals is said by the command line, once and in words."""
-    logger.addHandler(logging.NullHandler())
+    logger.handlers = [logging.NullHandler()]  # torch has given it one of its own
     logger.propagate = False
 
 
-def _loopback_networks() -> list[str]:
-    """Names of the networks of 127.0.0.1: ["lo"], on a Mac ["lo0"]."""
+def _loopback_network() -> str | None:
+    """The network of 127.0.0.1: "lo", on a Mac "lo0"."""
     found = psutil.net_if_addrs().items()
-    return [name for name, all_of in found if any(one.address == "127.0.0.1" for one in all_of)]
+    return next((n for n, all_of in found if any(a.address == "127.0.0.1" for a in all_of)), None)
