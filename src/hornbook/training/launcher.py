@@ -141,8 +141,8 @@ def start(settings: LaunchSettings, n: int, command: Sequence[str], logs: Path) 
 
 def _config(settings: LaunchSettings, n: int, logs: Path) -> LaunchConfig:
     one = settings.machines == 1
-    patient = {"signals_to_handle": "SIGQUIT", "shutdown_timeout": SAVING}
-    known = {field.name for field in fields(LaunchConfig)}  # torch 2.8 waits 30 s, and no longer
+    patient: dict[str, Any] = {"signals_to_handle": "SIGQUIT", "shutdown_timeout": SAVING}
+    known = {field.name for field in fields(LaunchConfig)}  # an older torch has neither
     return LaunchConfig(
         min_nodes=settings.machines,
         max_nodes=settings.machines,
