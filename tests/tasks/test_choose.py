@@ -13,7 +13,8 @@ from hornbook.errors import ConfigError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
-from hornbook.tasks.choose import ChoiceItem, Choose
+from hornbook.tasks.choose import Choose
+from hornbook.tasks.choose_likelihood import ByLikelihood, ChoiceItem
 from hornbook.tasks.task import Parts
 from hornbook.text.train import train_tokenizer
 
@@ -42,8 +43,8 @@ def bundle() -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def task(bundle) -> Choose:
-    return Choose.zero_shot(bundle)
+def task(bundle) -> ByLikelihood:
+    return Choose.make(bundle, Parts("choose", (), ()))
 
 
 def test_scores_are_the_log_probabilities_of_the_whole_texts(task, bundle):
@@ -77,7 +78,7 @@ def test_metrics_by_hand(task, monkeypatch):
         ChoiceItem(1, (1,), ((2,), (3,)), 0, (1, 1)),
     ]
     sums = torch.tensor([-4.0, -6.0, -1.0, -2.0])
-    monkeypatch.setattr("hornbook.tasks.choose.branch_log_probs", lambda *_: sums)
+    monkeypatch.setattr("hornbook.tasks.choose_likelihood.branch_log_probs", lambda *_: sums)
     found = task.predict(torch.nn.Identity(), items)
     assert [(p["option"], p["option_norm"]) for p in found] == [(0, 1), (0, 0)]
     questions = [Question("c", ("aa", "bbbbbb"), 1), Question("c", ("a", "b"), 0)]

@@ -1,5 +1,5 @@
 """The first 20 steps of transformers' Trainer, from the same weights over the same batches, in
-float32: classification (one label, several, a number; pairs), hidden words, and next tokens."""
+float32: classification (one label, several, a number; pairs), options, hidden words, next tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils.data import SequentialSampler
 from transformers import (
     AutoModelForCausalLM,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForSequenceClassification,
     GPT2ForSequenceClassification,
     LlamaForSequenceClassification,
@@ -22,10 +23,11 @@ from transformers import (
 from hornbook.interop.huggingface import load_model, save_model
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.gpt import GPT, GPTConfig
-from hornbook.models.heads import HeadConfig, SequenceClassifier
+from hornbook.models.heads import MARK, ChoiceScorer, HeadConfig, SequenceClassifier
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.models.modern_gpt import ModernGPT, ModernGPTConfig
 from hornbook.nn.precision import Precision
+from hornbook.tasks.choose_pairs import ByPairs, PairsItem
 from hornbook.tasks.classify import Classify, TextItem
 from hornbook.tasks.continuing import Continue, Window
 from hornbook.tasks.fill import Fill, FillItem
@@ -162,6 +164,34 @@ def test_classification(trunk, problem, tmp_path):
     expected = their_losses(theirs, rows, padding, tmp_path)
     task = Classify(Words, names, problem, max_tokens=32)
     found = our_losses(load_model(tmp_path), task, items)
+    assert len(found) == N_STEPS
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_options(tmp_path):
+    """Of three options each: transformers' batch is a rectangle, and ours need not be."""
+    rng = random.Random(0)
+    torch.manual_seed(0)
+    body = TRUNKS["bert"]()
+    save_model(tmp_path, ChoiceScorer(body, HeadConfig(body.config, MARK, "choice")))
+    rows, items = [], []
+    for i in range(N_STEPS * BATCH):
+        pairs = tuple(texts(rng, 3))
+        segments = tuple([0] * 2 + [1] * (len(pair) - 2) for pair in pairs)
+        items.append(PairsItem(i, pairs, segments, rng.randrange(3)))
+        filled = [[0] * (12 - len(pair)) for pair in pairs]
+        rows.append(
+            {
+                "input_ids": [p + f for p, f in zip(pairs, filled, strict=True)],
+                "token_type_ids": [s + f for s, f in zip(segments, filled, strict=True)],
+                "attention_mask": [[1] * len(p) + f for p, f in zip(pairs, filled, strict=True)],
+                "labels": items[-1].answer,
+            }
+        )
+    theirs = BertForMultipleChoice.from_pretrained(tmp_path)
+    expected = their_losses(theirs, rows, dict.fromkeys(rows[0]), tmp_path)
+    tokenizer = train_tokenizer("wordpiece", lambda: ["a b c"], 40)
+    found = our_losses(load_model(tmp_path), ByPairs(tokenizer, max_tokens=32), items)
     assert len(found) == N_STEPS
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 

@@ -145,10 +145,16 @@ def _chosen(found: Mapping[str, Any], top: int) -> list[Text]:
         Text.assemble(
             "→ " if one["option"] == found["choice"] else "  ",
             (f"{one['option']:<{width}}", "bold" if one["option"] == found["choice"] else ""),
-            f"  {one['nats_per_byte']:.3f} nats a byte, {one['nats']:.2f} in all",
+            f"  {_how_likely(one)}",
         )
         for one in found["options"]
     ]
+
+
+def _how_likely(option: Mapping[str, Any]) -> str:
+    if "probability" in option:  # an encoder's, among these options
+        return f"{option['probability']:.3f}"
+    return f"{option['nats_per_byte']:.3f} nats a byte, {option['nats']:.2f} in all"
 
 
 def _vector(found: Mapping[str, Any], top: int) -> list[Text]:

@@ -23,7 +23,7 @@ from hornbook.interop.peft_pieces import pieces_and_others
 from hornbook.models.heads import HeadConfig, SequenceClassifier, SpanFinder, TokenClassifier
 from hornbook.models.heads import bare_trunk as bare
 from hornbook.tasks.masked_lm import MaskedLM
-from hornbook.tasks.text_heads import text_classifier
+from hornbook.tasks.text_heads import choice_scorer, text_classifier
 
 _OUT = re.compile(r"(classifier|score|qa_outputs)\.weight")  # a row for each label
 
@@ -85,6 +85,8 @@ def with_head(base: Any, folder: Path, config: Mapping[str, Any]) -> nn.Module:
         trunk: Any = bare(model)
         fills = not isinstance(model, MaskedLM) and hasattr(trunk, "masked_lm_head")
         return MaskedLM(trunk) if fills else model
+    if _for_choices(config, card):
+        return choice_scorer(base)
     n_labels = len(out)
     numbered = tuple(f"LABEL_{i}" for i in range(n_labels))  # as transformers calls them
     said = tuple(card.get("labels") or card.get("label_names") or ())
@@ -99,6 +101,14 @@ def with_head(base: Any, folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if kind == "QUESTION_ANS":
         return SpanFinder(bare(model), HeadConfig(bare(model).config, ("start", "end"), "span"))
     return TokenClassifier(bare(model), HeadConfig(bare(model).config, names, "token"))
+
+
+def _for_choices(config: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
+    """peft has no task of this kind: of what it saves only the base's class tells."""
+    named = config.get("auto_mapping") or {}
+    return card.get("task") == "choose" or str(named.get("base_model_class")).endswith(
+        "ForMultipleChoice"
+    )
 
 
 def _card(folder: Path) -> dict[str, Any]:

@@ -190,6 +190,7 @@ def _config(
     return {
         "peft_type": "LORA",
         "task_type": task,
+        "auto_mapping": None if task else _class_of(kind),
         "r": len(usual.a),
         "lora_alpha": alpha(usual),
         "lora_dropout": first.config.dropout,
@@ -204,6 +205,11 @@ def _config(
         "init_lora_weights": True,
         "inference_mode": True,
     }
+
+
+def _class_of(kind: Family) -> dict[str, str]:
+    """How peft names a base that is of none of its tasks."""
+    return {"base_model_class": kind.architecture, "parent_library": "transformers"}
 
 
 def _like(piece: Piece) -> tuple[int, float]:

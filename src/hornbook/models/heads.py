@@ -1,4 +1,5 @@
-"""Heads that stand on a trunk: a whole text's labels, each token's, a span's two ends.
+"""Heads that stand on a trunk: a whole text's labels, each token's, a span's two ends, an
+option's mark.
 
 As transformers has them, so that what is trained here opens there with its head: of BERT, the first
 token through the pooler, then a linear layer (Devlin et al. 2019, section 4); of a modern encoder,
@@ -28,7 +29,12 @@ from hornbook.nn.init import normal_
 from hornbook.nn.layout import Layout
 
 Problem = Literal[
-    "single_label_classification", "multi_label_classification", "regression", "token", "span"
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token",
+    "span",
+    "choice",
 ]
 
 
@@ -125,6 +131,9 @@ _OF_TEXTS: dict[type, Callable[[HeadConfig], nn.Module]] = {
     Llama: DecoderHead,
     ModernGPT: DecoderHead,
 }
+_OF_CHOICES: dict[type, Callable[[HeadConfig], nn.Module]] = {
+    kind: _OF_TEXTS[kind] for kind in (Bert, ModernBert)
+}
 
 
 class SequenceClassifier(nn.Module):
@@ -138,6 +147,26 @@ class SequenceClassifier(nn.Module):
         self.trunk = trunk
         self.config = config
         self.head = head_for(trunk, _OF_TEXTS)(config)
+
+    def forward(self, batch: Texts) -> Tensor:
+        return self.head(read(self.trunk, batch), batch.layout)
+
+
+MARK = ("mark",)  # the one output of an option
+
+
+class ChoiceScorer(nn.Module):
+    """An encoder and a head that marks a question with one of its options: batch -> (N, 1).
+
+    How many options a question has is the batch's matter. Raises ConfigError for a trunk that has
+    no such head: a decoder says itself how likely an option is.
+    """
+
+    def __init__(self, trunk: nn.Module, config: HeadConfig) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.config = config
+        self.head = head_for(trunk, _OF_CHOICES)(config)
 
     def forward(self, batch: Texts) -> Tensor:
         return self.head(read(self.trunk, batch), batch.layout)

@@ -24,7 +24,7 @@ from hornbook.data.labelled import TextPair
 from hornbook.data.questions import Question
 from hornbook.errors import ConfigError, UnknownNameError, nearest
 from hornbook.models.encoder_decoder import EncoderDecoder
-from hornbook.models.heads import SequenceClassifier, SpanFinder, TokenClassifier
+from hornbook.models.heads import ChoiceScorer, SequenceClassifier, SpanFinder, TokenClassifier
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes import apply_labels, apply_reward, label_scores
 from hornbook.recipes import apply_plain as plain
@@ -130,6 +130,7 @@ def _can(task: str, opened: Bundle, trained_to: str | None) -> bool:
             "pairs": isinstance(model, SequenceClassifier),
             "tag": isinstance(model, TokenClassifier) and problem == "token",
             "answer": isinstance(model, SpanFinder),
+            "choose": isinstance(model, ChoiceScorer),
             "translate": isinstance(model, EncoderDecoder),
             "summarize": isinstance(model, EncoderDecoder),
             "reward": isinstance(model, SequenceClassifier)
@@ -165,7 +166,8 @@ _WANTED = {
     "translate": "an encoder-decoder (hornbook train seq2seq), or a model that chats",
     "summarize": "a run of hornbook finetune summarize, or a model that chats",
     "reward": "a model that marks answers: hornbook align reward --model M --data D",
-    "choose": "a decoder: gpt, llama, smollm2-135m-instruct",
+    "choose": "a decoder (gpt, llama, smollm2-135m-instruct), or an encoder that was taught it: "
+    "hornbook finetune choose --model minilm --data D",
 }
 
 
@@ -194,7 +196,10 @@ def _written(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, A
 
 
 def _chosen(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """By the likelihood of a byte, which does not favour short options; and by the sum."""
+    """By an encoder's marks; of a decoder by the likelihood of a byte, which does not favour short
+    options, and by the sum."""
+    if "marks" in prediction:
+        return _marked(row, prediction)
     sums = np.array(prediction["log_probs"])
     per_byte = sums / np.array(prediction["n_bytes"])
     options = list(row["options"])
@@ -206,6 +211,16 @@ def _chosen(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, An
             {"option": option, "nats": round(float(s), 3), "nats_per_byte": round(float(b), 4)}
             for option, s, b in zip(options, sums, per_byte, strict=True)
         ],
+    }
+
+
+def _marked(row: Row, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    options = list(row["options"])
+    pairs = zip(options, prediction["probabilities"], strict=True)
+    return {
+        "text": row["text"],
+        "choice": options[prediction["option"]],
+        "options": [{"option": o, "probability": round(float(p), 4)} for o, p in pairs],
     }
 
 

@@ -25,7 +25,7 @@ from hornbook.evaluation.judging import winner
 from hornbook.generation.conversation import template_of
 from hornbook.records import VerdictRecord, Winner
 from hornbook.tasks.branches import batches, branch_log_probs, lay
-from hornbook.tasks.choose import ChoiceItem
+from hornbook.tasks.choose_likelihood import ChoiceItem
 
 CRITERIA = "how helpful, relevant, accurate and complete it is"
 PROMPTS = ("prompt", "text", "question", "instruction")

@@ -12,6 +12,7 @@ import yaml
 from hornbook import bundle as bundles
 from hornbook import runs
 from hornbook.errors import CheckpointError, ConfigError
+from hornbook.models.heads import ChoiceScorer
 from hornbook.recipes.adapted import Opened, open_task
 from hornbook.recipes.kinds import KINDS
 
@@ -106,6 +107,13 @@ def untrained(
     kind = KINDS.load(task)
     parts = kind.open_data(data, dict(columns or {}), seed=0)
     made = kind.make(opened, parts)
+    network = made.build(opened)
+    if isinstance(network, ChoiceScorer) and network is not opened.model:
+        raise ConfigError(
+            f"{model} is an encoder, whose head for options would be noise before it is taught",
+            hint=f"hornbook finetune {task} --model {model} …; as they came decoders can be "
+            "judged at it.",
+        )
     name = Path(model).name
     if out is not None and is_tuned(str(out)):
         raise ConfigError(
@@ -114,7 +122,7 @@ def untrained(
         )
     folder = out or runs.default_folder(f"evaluate-{name}")
     folder.mkdir(parents=True, exist_ok=True)
-    return Subject(name, folder, Opened(opened, made.build(opened).eval(), made), {})
+    return Subject(name, folder, Opened(opened, network.eval(), made), {})
 
 
 def _refuse_fine_tuned(model: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from hornbook.data.examples import Document
 from hornbook.errors import ConfigError, DataError
 from hornbook.interop.catalogue import CATALOGUE, where
 from hornbook.models.encoder_decoder import EncoderDecoder
-from hornbook.models.heads import SequenceClassifier, TokenClassifier
+from hornbook.models.heads import ChoiceScorer, SequenceClassifier, TokenClassifier
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Layout, Ragged
 from hornbook.nn.losses import LossSum, binary_cross_entropy_sum
@@ -41,6 +41,7 @@ TEXTS = (
 )
 LONGEST = 64  # tokens of a text
 Tokens = Sequence[int]
+_OF_TEXTS = SequenceClassifier | ChoiceScorer  # a row of logits each
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def subject_of(opened: Bundle) -> Subject:
     model.float().eval()
     if isinstance(model, EncoderDecoder):
         return _translator(model, opened)
-    if isinstance(model, SequenceClassifier | TokenClassifier):
+    if isinstance(model, TokenClassifier | _OF_TEXTS):
         return _classifier(model, opened)
     if hasattr(getattr(model, "trunk", model), "masked_lm_head"):
         return _encoder(opened)
@@ -150,7 +151,7 @@ def _classifier(model: Any, opened: Bundle) -> Subject:
         laid = end_to_end(items)
         logits = model(laid)  # (T, L), or (N, L)
         numbers = laid.inputs
-        if isinstance(model, SequenceClassifier):
+        if isinstance(model, _OF_TEXTS):
             numbers = torch.tensor([sum(tokens) for tokens in items])
         targets = (numbers[:, None] + torch.arange(logits.shape[1])) % 2
         return binary_cross_entropy_sum(logits, targets)
@@ -158,7 +159,7 @@ def _classifier(model: Any, opened: Bundle) -> Subject:
     def read(model: nn.Module, items: Sequence[Tokens], lay: Lay) -> list[Tensor]:
         laid = lay(items)
         logits = model(laid)
-        return list(logits) if isinstance(model, SequenceClassifier) else laid.each(logits)
+        return list(logits) if isinstance(model, _OF_TEXTS) else laid.each(logits)
 
     return Subject("classifier", model, opened, _texts(opened), loss, read)
 

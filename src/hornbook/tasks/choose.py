@@ -1,76 +1,29 @@
-"""Choose among options by how likely they are: the model goes on with the context (Gao et al. 2021,
-"A framework for few-shot language model evaluation").
+"""Choose among options, the way that the model can.
 
-    acc         the option whose tokens add up to the highest log-probability is the right one
-    acc_norm    the same per byte of UTF-8, so that long options are not behind from the start
-
-Any decoder can, untrained for it. Fine-tuning takes the options' log-probabilities as logits of a
-choice: the loss is the cross-entropy of the right one.
+- a decoder by how likely it finds each option after the context (`choose_likelihood`)
+- an encoder by a head that marks each context with an option (`choose_pairs`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from hornbook.data.choices import Question, open_questions
-from hornbook.errors import ConfigError, DataError
-from hornbook.nn.losses import LossSum
-from hornbook.tasks.branches import (
-    BranchBatch,
-    Tokens,
-    batches,
-    branch_log_probs,
-    lay,
-    n_read,
-    shape,
-)
+from hornbook.data.choices import open_questions
+from hornbook.errors import CheckpointError
+from hornbook.tasks.choose_likelihood import ByLikelihood
+from hornbook.tasks.choose_pairs import ByPairs
 from hornbook.tasks.room import room
-from hornbook.tasks.task import Finding, Metric, Parts, Shown
+from hornbook.tasks.task import Parts
+from hornbook.tasks.text_heads import marks_choices
 
 LONGEST = 1024  # tokens of a context with an option, unless the model's context is shorter
-_LOOKED_AT = 2000  # questions that are looked at before training
 
 
-@dataclass(frozen=True)
-class ChoiceItem:
-    """A context (stem) and its options (branches) as token ids.
-
-    source: the question's number. answer: the right option's. n_bytes: of each option.
-    n_cut: tokens that were left out because it was too long.
-    """
-
-    source: int
-    stem: Tokens
-    branches: tuple[Tokens, ...]
-    answer: int
-    n_bytes: tuple[int, ...]
-    n_cut: int = 0
-
-
-@dataclass(frozen=True)
-class ChoiceBatch:
-    """laid: contexts with their options. answers: the number of each right one, and how many
-    options there are, by question."""
-
-    laid: BranchBatch
-    answers: tuple[int, ...]
-    n_options: tuple[int, ...]
-
-
-@dataclass
 class Choose:
-    """Multiple choice by likelihood. max_tokens: of a context with an option."""
+    """Multiple choice: what there is before there is a task. The model decides the way."""
 
     name: ClassVar[str] = "choose"
-    tokenizer: Any
-    max_tokens: int
-    best = "loss"
 
     @classmethod
     def open_data(cls, data: str, columns: Mapping[str, str], *, seed: int) -> Parts:
@@ -79,156 +32,24 @@ class Choose:
                      source=data)  # fmt: skip
 
     @classmethod
-    def make(cls, bundle: Any, parts: Parts, *, max_tokens: int | None = None) -> Choose:
+    def make(
+        cls, bundle: Any, parts: Parts, *, max_tokens: int | None = None
+    ) -> ByLikelihood | ByPairs:
         """Raises ConfigError for more tokens than the model's context holds."""
-        return cls(bundle.tokenizer, room(bundle, max_tokens, usual=LONGEST))
+        return _way(bundle)(bundle.tokenizer, room(bundle, max_tokens, usual=LONGEST))
 
     @classmethod
-    def reopen(cls, card: Mapping[str, Any], bundle: Any) -> Choose:
-        return cls(bundle.tokenizer, card["max_tokens"])
-
-    @classmethod
-    def zero_shot(cls, bundle: Any) -> Choose:
-        """For a model that nobody trained for it."""
-        return cls.make(bundle, Parts(cls.name, (), ()))
-
-    def build(self, bundle: Any) -> nn.Module:
-        model = bundle.model
-        if not isinstance(model, nn.Module) or not callable(getattr(model, "logits", None)):
-            raise ConfigError(
-                f"a {type(model).__name__} doesn't say how likely an option is",
-                hint="Take a decoder: a Llama, a GPT, or a run of `hornbook train gpt`.",
-            )
-        return model
-
-    def items(self, examples: Sequence[Question]) -> list[ChoiceItem]:
-        return [self._item(i, question) for i, question in enumerate(examples)]
-
-    def _item(self, source: int, question: Question) -> ChoiceItem:
-        """The space between context and option belongs to the option, as tokenizers have it."""
-        spaced = [option if option[:1].isspace() else f" {option}" for option in question.options]
-        stem, *options = self.tokenizer.encode(
-            [question.context.rstrip(), *spaced], special=False, read_special=False
-        )
-        if not stem or not all(options):
-            raise DataError(
-                f"{question.place or f'question {source}'}: the "
-                f"{'context' if not stem else 'shortest option'} comes to no token",
-                hint="Remove the row, or look at its characters.",
-            )
-        whole = len(stem) + sum(map(len, options))
-        options = [option[: self.max_tokens - 1] for option in options]
-        stem = stem[-(self.max_tokens - max(map(len, options))) :]
-        n_cut = whole - len(stem) - sum(map(len, options))
-        n_bytes = tuple(len(option.strip().encode()) for option in question.options)
-        return ChoiceItem(
-            source, tuple(stem), tuple(map(tuple, options)), question.answer, n_bytes, n_cut
-        )
-
-    def length(self, item: ChoiceItem) -> int:
-        return n_read(item)
-
-    def collate(self, items: Sequence[ChoiceItem], device: str = "cpu") -> ChoiceBatch:
-        ordered = sorted(items, key=lambda item: (shape(item), item.source))
-        return ChoiceBatch(
-            lay(ordered, device),
-            tuple(item.answer for item in ordered),
-            tuple(len(item.branches) for item in ordered),
-        )
-
-    def loss(self, model: nn.Module, batch: ChoiceBatch) -> LossSum:
-        found: list[Tensor] = []
-        log_probs = branch_log_probs(model, batch.laid).split(list(batch.n_options))
-        for logits, answer in zip(log_probs, batch.answers, strict=True):
-            found.append(-logits.log_softmax(0)[answer])
-        return LossSum(torch.stack(found).sum(), len(found))
-
-    @torch.inference_mode()
-    def predict(
-        self,
-        model: nn.Module,
-        items: Sequence[ChoiceItem],
-        *,
-        device: str = "cpu",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> list[Any]:
-        """The options' log-probabilities (nats), and the likeliest option: by the sum, a byte."""
-        found: list[Any] = [None] * len(items)
-        done = 0
-        for batch in batches(items):
-            laid = lay([items[i] for i in batch], device)
-            log_probs = branch_log_probs(model, laid).tolist()
-            for i in batch:
-                item, n = items[i], len(items[i].branches)
-                scores, log_probs = np.array(log_probs[:n]), log_probs[n:]
-                found[item.source] = {
-                    "option": int(scores.argmax()),
-                    "option_norm": int((scores / item.n_bytes).argmax()),
-                    "log_probs": scores.tolist(),
-                    "n_bytes": list(item.n_bytes),
-                }
-            done += len(batch)
-            if progress:
-                progress(done, len(items))
-        return found
-
-    def metrics(self, examples: Sequence[Question], predictions: Sequence[Any]) -> list[Metric]:
-        answers = np.array([question.answer for question in examples])
-        return [
-            _share(name, np.array([p[key] for p in predictions]) == answers)
-            for name, key in (("acc_norm", "option_norm"), ("acc", "option"))
-        ]
-
-    def show(self, item: ChoiceItem) -> list[Shown]:
-        spelled = self.tokenizer.spelled
-        found = [Shown(spelled(token)) for token in item.stem]
-        for number, branch in enumerate(item.branches):
-            found.append(Shown(f"\n{number}{' (right)' if number == item.answer else ''}:"))
-            found += [Shown(spelled(token), spelled(token)) for token in branch]
-        return found
-
-    def check(self, parts: Parts) -> list[Finding]:
-        return _one_place(parts.train) + _too_long(
-            self.items(parts.train[:_LOOKED_AT]), self.max_tokens
-        )
-
-    def card(self) -> dict[str, Any]:
-        return {"task": self.name, "max_tokens": self.max_tokens}
+    def reopen(cls, card: Mapping[str, Any], bundle: Any) -> ByLikelihood | ByPairs:
+        """Raises CheckpointError for a card that is not whole."""
+        try:
+            max_tokens = int(card["max_tokens"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"task.json does not say how options were read: {error!r}",
+                hint="Copy or train the model again.",
+            ) from error
+        return _way(bundle)(bundle.tokenizer, max_tokens)
 
 
-def _share(name: str, hits: np.ndarray) -> Metric:
-    statistics = np.stack([hits, np.ones_like(hits)], 1).astype(float)
-    return Metric(name, statistics, of=lambda sums: sums[..., 0] / sums[..., 1])
-
-
-def _one_place(questions: Sequence[Question]) -> list[Finding]:
-    """Whether the right option stands nearly always in one place."""
-    places = np.bincount([question.answer for question in questions] or [0])
-    share = places.max() / max(1, len(questions))
-    if len(questions) < 20 or share < 0.9:
-        return []
-    return [
-        Finding(
-            "one-place",
-            "note",
-            f"option {places.argmax()} is the right one in {share:.0%} of questions",
-            cost="none here, where options do not see one another; other programs learn the place",
-            mend="shuffle the options before giving the data to others",
-        )
-    ]
-
-
-def _too_long(items: Sequence[ChoiceItem], max_tokens: int) -> list[Finding]:
-    cut = [item for item in items if item.n_cut]
-    if not cut:
-        return []
-    return [
-        Finding(
-            "truncation",
-            "warn",
-            f"{len(cut)} of {len(items)} questions are longer than {max_tokens} tokens; "
-            f"{sum(item.n_cut for item in cut):,} tokens are not read",
-            cost="contexts lose their beginning",
-            mend="--set max_tokens=... up to the model's context",
-        )
-    ]
+def _way(bundle: Any) -> type[ByLikelihood] | type[ByPairs]:
+    return ByPairs if marks_choices(bundle.model) else ByLikelihood

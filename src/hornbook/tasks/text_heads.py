@@ -1,4 +1,5 @@
-"""A classifier out of any opened model: its trunk, and a head for whole texts on it."""
+"""A classifier out of any opened model: its trunk, and a head for whole texts on it; with one
+output, what marks options."""
 
 from __future__ import annotations
 
@@ -9,15 +10,19 @@ import numpy as np
 import torch
 
 from hornbook.interop.huggingface import pooler_in
+from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
 from hornbook.models.heads import (
+    MARK,
     BertHead,
+    ChoiceScorer,
     HeadConfig,
     Problem,
     SequenceClassifier,
     bare_trunk,
 )
 from hornbook.models.llama import Llama
+from hornbook.models.modern_bert import ModernBert
 from hornbook.models.modern_gpt import ModernGPT
 from hornbook.tasks.next_sentence import BertPretraining
 
@@ -46,8 +51,7 @@ def text_classifier(
     trunk = bare_trunk(model)
     config = HeadConfig(trunk.config, names, problem, pad_token=pad_token(bundle.tokenizer))
     classifier = SequenceClassifier(trunk, config)
-    if pooler and isinstance(classifier.head, BertHead):
-        classifier.head.pooler.load_state_dict(pooler)
+    _begin_with(pooler, classifier.head)
     if unread is not None and (bias := getattr(classifier.head.out, "bias", None)) is not None:
         with torch.no_grad():
             bias.copy_(torch.from_numpy(unread))
@@ -65,6 +69,29 @@ def log_odds(targets: np.ndarray) -> np.ndarray:
     return np.log((n_with + 0.5) / (len(targets) - n_with + 0.5))
 
 
+def choice_scorer(bundle: Any) -> ChoiceScorer:
+    """A model that marks options: the bundle's own where it is one, else a fresh head, begun as
+    `text_classifier`'s. Raises ConfigError for a decoder."""
+    model = bundle.model
+    if isinstance(model, ChoiceScorer):
+        return model
+    pooler = _pooler(bundle)
+    trunk = bare_trunk(model)
+    scorer = ChoiceScorer(trunk, HeadConfig(trunk.config, MARK, "choice"))
+    _begin_with(pooler, scorer.head)
+    return scorer
+
+
+def marks_choices(model: Any) -> bool:
+    """Whether a head that marks options can stand on this model, or does."""
+    return isinstance(getattr(model, "trunk", model), Bert | ModernBert)
+
+
+def _begin_with(pooler: dict[str, Any], head: Any) -> None:
+    if pooler and isinstance(head, BertHead):
+        head.pooler.load_state_dict(pooler)
+
+
 def reads_last(model: Any) -> bool:
     """Whether a head on this model reads the last token: of decoders only that has read all."""
     return isinstance(getattr(model, "trunk", model), GPT | Llama | ModernGPT)
@@ -79,7 +106,8 @@ def pad_token(tokenizer: Any) -> int | None:
 def _pooler(bundle: Any) -> dict[str, Any]:
     """The pooler that came with an encoder, {} where none did."""
     model = bundle.model
-    if isinstance(model, SequenceClassifier) and isinstance(model.head, BertHead):
+    headed = isinstance(model, SequenceClassifier | ChoiceScorer)
+    if headed and isinstance(model.head, BertHead):
         return model.head.pooler.state_dict()
     if isinstance(model, BertPretraining):
         return model.next_sentence.pooler.state_dict()

@@ -18,6 +18,8 @@ from hornbook.interop.names import Family, Row, bert, gpt2, llama, modernbert, n
 from hornbook.models.bert import Bert
 from hornbook.models.gpt import GPT
 from hornbook.models.heads import (
+    MARK,
+    ChoiceScorer,
     HeadConfig,
     Problem,
     SequenceClassifier,
@@ -189,7 +191,11 @@ def _texts_to_theirs(ours: HeadConfig) -> dict[str, Any]:
 
 
 def _modern_to_theirs(ours: HeadConfig) -> dict[str, Any]:
-    return _texts_to_theirs(ours) | {"classifier_pooling": "mean" if ours.mean else "cls"}
+    return _texts_to_theirs(ours) | _pooling_to_theirs(ours)
+
+
+def _pooling_to_theirs(ours: HeadConfig) -> dict[str, Any]:
+    return {"classifier_pooling": "mean" if ours.mean else "cls"}
 
 
 _BERT_HEAD = {
@@ -218,6 +224,21 @@ LLAMA_TEXTS = _of_texts(LLAMA, "LlamaForSequenceClassification", _DECODER_HEAD)
 GPT2_TEXTS = _of_texts(GPT2, "GPT2ForSequenceClassification", _DECODER_HEAD)
 # transformers 5 has no such class; these are the names that its generic classifier gives one.
 NANOCHAT_TEXTS = _of_texts(NANOCHAT, "NanoChatForSequenceClassification", _DECODER_HEAD)
+
+
+def _of_choices(stand: Stand, architecture: str, head: Mapping[str, str]) -> Family:
+    told = _pooling_to_theirs if stand is MODERN_BERT else lambda ours: {}
+    return family(stand, architecture, ChoiceScorer, head, _choices_to_ours, told)
+
+
+def _choices_to_ours(theirs: Mapping[str, Any], trunk: Any) -> HeadConfig:
+    """One output, however many labels config.json counts: an option's mark."""
+    mean = theirs.get("classifier_pooling") == "mean"
+    return HeadConfig(trunk, MARK, "choice", mean=mean)
+
+
+BERT_CHOICE = _of_choices(BERT, "BertForMultipleChoice", _BERT_HEAD)
+MODERN_BERT_CHOICE = _of_choices(MODERN_BERT, "ModernBertForMultipleChoice", _MODERN_HEAD)
 
 
 def _of_tokens(stand: Stand, architecture: str, head: Mapping[str, str]) -> Family:
@@ -251,7 +272,7 @@ BERT_SPAN = _of_spans(_BERT, "BertForQuestionAnswering", _BERT_SPAN)
 MODERN_BERT_SPAN = _of_spans(MODERN_BERT, "ModernBertForQuestionAnswering", _MODERN_HEAD)
 
 FAMILIES: tuple[Family, ...] = (BERT_TEXTS, MODERN_BERT_TEXTS, LLAMA_TEXTS, GPT2_TEXTS)
-FAMILIES += (NANOCHAT_TEXTS,)
+FAMILIES += (NANOCHAT_TEXTS, BERT_CHOICE, MODERN_BERT_CHOICE)
 FAMILIES += (BERT_TOKENS, MODERN_BERT_TOKENS, BERT_SPAN, MODERN_BERT_SPAN)
 # A model's class and its trunk's -> its family.
 KINDS: dict[tuple[type, type | None], Family] = {
@@ -260,6 +281,8 @@ KINDS: dict[tuple[type, type | None], Family] = {
     (SequenceClassifier, Llama): LLAMA_TEXTS,
     (SequenceClassifier, GPT): GPT2_TEXTS,
     (SequenceClassifier, ModernGPT): NANOCHAT_TEXTS,
+    (ChoiceScorer, Bert): BERT_CHOICE,
+    (ChoiceScorer, ModernBert): MODERN_BERT_CHOICE,
     (TokenClassifier, Bert): BERT_TOKENS,
     (TokenClassifier, ModernBert): MODERN_BERT_TOKENS,
     (SpanFinder, Bert): BERT_SPAN,
