@@ -1,5 +1,5 @@
 """The first 20 steps of transformers' Trainer, from the same weights over the same batches, in
-float32: classification (one label, several, a number; pairs), options, hidden words, next tokens."""
+float32: classification (one label, several, a number; pairs), options, hidden and next tokens."""
 
 from __future__ import annotations
 
