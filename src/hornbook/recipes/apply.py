@@ -9,11 +9,10 @@ a model that was fine-tuned here, or that has its head from elsewhere, the task 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from hornbook import bundle as bundles
@@ -28,6 +27,7 @@ from hornbook.models.heads import ChoiceScorer, SequenceClassifier, SpanFinder, 
 from hornbook.nn.precision import choose_precision
 from hornbook.recipes import apply_labels, apply_reward, label_scores
 from hornbook.recipes import apply_plain as plain
+from hornbook.recipes import apply_shapes as shapes
 from hornbook.recipes.apply_plain import CONTINUING, Asked, Row, Say, card_of, wrong_model
 from hornbook.recipes.kinds import KINDS
 from hornbook.recipes.label_scores import Scorer
@@ -171,81 +171,6 @@ _WANTED = {
 }
 
 
-# Rows to examples, predictions to what is said
-
-
-def _labels(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    found = {k: v for k, v in row.items() if k != "labels"}
-    if "number" in prediction:
-        return found | {"number": round(float(prediction["number"]), 4)}
-    shares = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
-    said = {k: prediction[k] for k in ("label", "labels") if k in prediction}
-    return found | said | {"probabilities": {name: round(float(p), 4) for name, p in shares}}
-
-
-def _spans(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    return {"text": row["text"], "spans": prediction["spans"]}
-
-
-def _answer(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    return {"question": row["question"], "context": row["context"], **prediction}
-
-
-def _written(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    return {"text": row["text"], "written": prediction["text"]}
-
-
-def _chosen(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """By an encoder's marks; of a decoder by the likelihood of a byte, which does not favour short
-    options, and by the sum."""
-    if "marks" in prediction:
-        return _marked(row, prediction)
-    sums = np.array(prediction["log_probs"])
-    per_byte = sums / np.array(prediction["n_bytes"])
-    options = list(row["options"])
-    return {
-        "text": row["text"],
-        "choice": options[prediction["option_norm"]],
-        "choice_by_sum": options[prediction["option"]],
-        "options": [
-            {"option": option, "nats": round(float(s), 3), "nats_per_byte": round(float(b), 4)}
-            for option, s, b in zip(options, sums, per_byte, strict=True)
-        ],
-    }
-
-
-def _marked(row: Row, prediction: Mapping[str, Any]) -> dict[str, Any]:
-    options = list(row["options"])
-    pairs = zip(options, prediction["probabilities"], strict=True)
-    return {
-        "text": row["text"],
-        "choice": options[prediction["option"]],
-        "options": [{"option": o, "probability": round(float(p), 4)} for o, p in pairs],
-    }
-
-
-def _anonymous(row: Row, prediction: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """What was found, by its type; nothing of what it was, so that what is said can be passed on.
-
-    start and end are characters of the text that was given, at: of what came of it.
-    """
-    if getattr(task, "kind", "") != "entities":
-        raise ConfigError(
-            "this model gives every word a tag, so that no word would be left",
-            hint="Name one that was taught entities (tags such as B-person and O).",
-        )
-    text, written, end, replaced = row["text"], "", 0, []
-    for span in sorted(prediction["spans"], key=lambda span: (span["start"], -span["end"])):
-        if span["start"] < end:
-            continue
-        written += text[end : span["start"]]
-        end = span["end"]
-        place = {"start": span["start"], "end": end, "at": len(written), "label": span["label"]}
-        replaced.append(place | {"score": round(float(span["score"]), 4)})
-        written += f"[{span['label']}]"
-    return {"anonymized": written + text[end:], "replaced": replaced}
-
-
 # What takes more than a task that predicts
 
 
@@ -257,7 +182,7 @@ def _anonymize(opened: Bundle, asked: Asked) -> Say:
             f"aggregation is '{how}', which would leave parts of names",
             hint="Take first, average or max.",
         )
-    opener = _by("tag", lambda row: row["text"], _anonymous)
+    opener = _by("tag", lambda row: row["text"], shapes.anonymous)
     return opener(opened, replace(asked, aggregation=how))
 
 
@@ -277,7 +202,7 @@ def _summarize(opened: Bundle, asked: Asked) -> Say:
             "--sentences is for textrank; a model ends its summary itself",
             hint=f"Say how long at most, --tokens 60; or: hornbook run summarize {TEXTRANK} …",
         )
-    return _by("summarize", lambda row: row["text"], _written)(opened, asked)
+    return _by("summarize", lambda row: row["text"], shapes.written)(opened, asked)
 
 
 def _zero_shot(opened: Bundle, asked: Asked) -> Say:
@@ -337,33 +262,33 @@ USES: dict[str, Use] = {
     "classify": Use(
         ("text",),
         "labels of texts",
-        _by("classify", lambda row: Example(Document(row["text"]), ()), _labels),
+        _by("classify", lambda row: Example(Document(row["text"]), ()), shapes.labels),
         ("top",),
     ),
     "pairs": Use(
         ("first", "second"),
         "labels of pairs of texts",
-        _by("pairs", lambda row: TextPair(row["first"], row["second"]), _labels),
+        _by("pairs", lambda row: TextPair(row["first"], row["second"]), shapes.labels),
         ("top",),
     ),
     "tag": Use(
         ("text",),
         "names or parts of speech",
-        _by("tag", lambda row: row["text"], _spans),
+        _by("tag", lambda row: row["text"], shapes.spans),
         ("aggregation",),
     ),
     "anonymize": Use(("text",), "texts without the names", _anonymize, ("aggregation",)),
     "answer": Use(
         ("question", "context"),
         "answers, marked in their text",
-        _by("answer", lambda row: Question(row["question"], row["context"]), _answer),
+        _by("answer", lambda row: Question(row["question"], row["context"]), shapes.answer),
         ("top",),
     ),
     "fill": Use(("text",), "words for [MASK]", plain.fill, ("top",)),
     "translate": Use(
         ("text",),
         "another language",
-        _by("translate", lambda row: row["text"], _written),
+        _by("translate", lambda row: row["text"], shapes.written),
         ("n_tokens", "n_beams"),
     ),
     "summarize": Use(
@@ -372,7 +297,11 @@ USES: dict[str, Use] = {
     "choose": Use(
         ("text", "options"),
         "the likeliest of options",
-        _by("choose", lambda row: choices.Question(row["text"], tuple(row["options"]), 0), _chosen),
+        _by(
+            "choose",
+            lambda row: choices.Question(row["text"], tuple(row["options"]), 0),
+            shapes.chosen,
+        ),
     ),
     "reward": Use(("prompt", "answers"), "marks for answers", _reward, ("top",)),
     "zero-shot": Use(
