@@ -53,7 +53,7 @@ SURFACE = {
     "--precision --repetition-penalty --returns --seed --stop --temperature --tokens --top-k "
     "--top-p model prompt",
     "serve": "--api-key-file --context --help --host --longest --mask --max-tokens --per-minute "
-    "--port --precision --queue --quiet --refuse --schema --seconds --slots models",
+    "--port --precision --queue --quiet --refuse --schema --seconds --slots --texts models",
     "chat": "--context --frequency-penalty --help --json --min-p --precision --repetition-penalty "
     "--seed --show-prompt --stop --system --temperature --tokens --top-k --top-p model",
     "tokenizer": "--help",

@@ -10,18 +10,24 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from small_server import serving
 
 from hornbook.serving.limits import Limits
+from hornbook.serving.texts import Making, Texts
 
 
 @pytest.fixture(scope="module")
-def described():
+def described(tmp_path_factory):
     limits = Limits(per_minute=10**6, new_tokens=64)
-    with serving(limits=limits) as server:
+    texts = Texts(tmp_path_factory.mktemp("kept") / "texts.sqlite")
+    texts.add("A title", "a text", Making(None, {}))
+    with serving(limits=limits, texts=texts) as server:
         yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
 OPERATIONS = [
     *(("post", f"/v1/{name}") for name in ("chat/completions", "completions")),
     *(("post", f"/v1/{name}") for name in ("embeddings", "classify")),
+    *(("post", path) for path in ("/v1/texts", "/v1/texts/{id}")),
+    *(("get", path) for path in ("/v1/texts", "/v1/texts/{id}")),
+    ("delete", "/v1/texts/{id}"),
     *(("get", path) for path in ("/v1/models", "/v1/models/{name}", "/health", "/metrics")),
 ]
 

@@ -63,6 +63,10 @@ def command(
     schema: Annotated[
         Path | None, typer.Option(help="A JSON schema that every answer must follow.")
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="An SQLite file to keep texts in, at /v1/texts; made if need be."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line a request.")] = False,
 ) -> None:
     """Serve models: /v1 as OpenAI's clients speak it, a page at /, the description at /docs."""
@@ -76,6 +80,7 @@ def command(
     from hornbook.serving.keys import Keys, read_keys
     from hornbook.serving.limits import Limits
     from hornbook.serving.listening import allowed_hosts, bind, serve, url_of
+    from hornbook.serving.texts import Texts
 
     keys = read_keys(api_key_file) if api_key_file else Keys()
     hosts = allowed_hosts(host, keys)
@@ -88,15 +93,20 @@ def command(
     )
     form = _read_schema(schema) if schema else None
     listener = bind(host, port)
+    kept = Texts(texts) if texts else None
     served = open_models(
         models or [DEFAULT], slots, limits.n_open, precision=precision, context=context
     )
-    app = create_app(served, limits=limits, keys=keys, hosts=hosts, guards=guards, schema=form)
+    app = create_app(
+        served, limits=limits, keys=keys, hosts=hosts, guards=guards, schema=form, texts=kept
+    )
     if not quiet:
         _log_requests()
     url = url_of(listener)
     for entry in served:
         print(f"{entry.name}: {', '.join(entry.capabilities)}")
+    if kept:
+        print(f"texts are kept in {kept.path}")
     print(f"{url} is open: a page at /, the API at /v1, its description at /docs; Ctrl-C ends")
     sys.stdout.flush()
     serve(app, listener)

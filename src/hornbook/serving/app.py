@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 import hornbook
 from hornbook.errors import HornbookError
-from hornbook.serving import chat, completions, schemas, vectors
+from hornbook.serving import chat, completions, kept_texts, schemas, vectors
+from hornbook.serving.described import ASKED, COMMON, errors, plain_text, takes
 from hornbook.serving.docs_page import STYLE, docs_page
 from hornbook.serving.door import Door
 from hornbook.serving.guards import Guards
@@ -24,21 +26,9 @@ from hornbook.serving.metrics import CONTENT_TYPE, Metrics
 from hornbook.serving.refusals import Refusal, error_body
 from hornbook.serving.served import Entry, Served
 from hornbook.serving.shop import Shop
+from hornbook.serving.texts import Texts
 
 log = logging.getLogger("hornbook.serving")
-
-_ABOUT = {
-    400: "Not possible as asked.",
-    401: "No key, or a wrong one.",
-    403: "Not the name of this host.",
-    404: "No such model.",
-    408: "The time is over.",
-    413: "The body is too large.",
-    415: "Not JSON by its content type.",
-    422: "A field is missing, unknown or out of range.",
-    429: "Too many requests.",
-    503: "Too busy, or shutting down.",
-}
 
 
 def create_app(
@@ -49,12 +39,14 @@ def create_app(
     hosts: frozenset[str] | None = None,
     guards: Guards | None = None,
     schema: dict[str, Any] | None = None,
+    texts: Texts | None = None,
     page: bool = True,
 ) -> FastAPI:
     """An ASGI application that serves these models.
 
     keys: who may ask; None: everybody. hosts: the names it answers to; None: any. schema: what
-    every answer must follow. page: also serve the web page at "/". The models' thread ends with it.
+    every answer must follow. texts: where texts are kept, if they are. page: also serve the web
+    page at "/". The models' thread ends with it, and the file of texts is closed.
     """
     limits = limits or Limits()
     metrics = Metrics(served)
@@ -65,6 +57,8 @@ def create_app(
         yield
         served.close(0)
         served.join()
+        if texts:
+            texts.close()
 
     app = FastAPI(
         title="Hornbook",
@@ -77,28 +71,28 @@ def create_app(
     app.state.shop = shop
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(HornbookError, _our_error)
+    app.add_exception_handler(RequestValidationError, _bad_address)
     app.add_middleware(
         Door, limits=limits, keys=keys or Keys(), hosts=hosts, observe=_observer(metrics)
     )
-    _add_routes(app, shop)
+    _add_routes(app, shop, texts is not None)
+    if texts:
+        kept_texts.add_routes(app, texts)
     if page:
         from hornbook.serving import web
 
         web.mount(app)
-    app.openapi = lambda: _openapi(app, served, bool(keys))  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, served, bool(keys), bool(texts))  # type: ignore[method-assign]
     return app
 
 
-def _add_routes(app: FastAPI, shop: Shop) -> None:
+def _add_routes(app: FastAPI, shop: Shop, keeps_texts: bool) -> None:
     def route(path: str, asked: type[schemas.Body], answered: Any, *, streams: bool = False) -> Any:
-        body = {"$ref": f"#/components/schemas/{asked.__name__}"}
-        extra = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}}
-        }
-        responses: dict[int | str, dict[str, Any]] = _errors(*_ABOUT)
+        responses = errors(*COMMON, 404, 503)
         if streams:
             content = {"text/event-stream": {"schema": {"type": "string"}}}
             responses[200] = {"content": content, "description": "The answer, whole or as events."}
+        extra = takes(asked)
         return app.post(
             path, response_model=answered, responses=responses, openapi_extra=extra, tags=["v1"]
         )
@@ -126,14 +120,13 @@ def _add_routes(app: FastAPI, shop: Shop) -> None:
         body = schemas.read_body(schemas.ClassifyBody, await request.body())
         return JSONResponse(await vectors.classify(shop, request, body))
 
-    errors = _errors(401, 403, 429)
-
-    @app.get("/v1/models", response_model=schemas.ModelList, responses=errors, tags=["v1"])
+    @app.get("/v1/models", response_model=schemas.ModelList, responses=errors(*ASKED), tags=["v1"])
     async def models() -> Response:
         """What is served."""
-        return JSONResponse({"object": "list", "data": [_row(entry) for entry in shop.served]})
+        rows = [_row(entry) for entry in shop.served]
+        return JSONResponse({"object": "list", "data": rows, "keeps_texts": keeps_texts})
 
-    with_404 = _errors(401, 403, 404, 429)
+    with_404 = errors(*ASKED, 404)
 
     @app.get(
         "/v1/models/{name:path}", response_model=schemas.ModelRow, responses=with_404, tags=["v1"]
@@ -155,7 +148,7 @@ def _add_routes(app: FastAPI, shop: Shop) -> None:
         content = {"status": "ok" if is_well else "failing", "models": states}
         return JSONResponse(content, 200 if is_well else 503)
 
-    @app.get("/metrics", response_class=Response, responses=_text("text/plain"), tags=["operation"])
+    @app.get("/metrics", response_class=Response, responses=plain_text(), tags=["operation"])
     async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         return Response(shop.metrics.text(), headers={"content-type": CONTENT_TYPE})
@@ -167,15 +160,6 @@ def _add_routes(app: FastAPI, shop: Shop) -> None:
     @app.get("/docs.css", include_in_schema=False)
     async def docs_style() -> Response:
         return Response(STYLE, media_type="text/css")
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {s: {"model": schemas.Error, "description": _ABOUT[s]} for s in statuses}
-
-
-def _text(kind: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": {"type": "string"}}}
-    return {200: {"content": content, "description": "Text."}, **_errors(401, 403, 429)}
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -216,12 +200,26 @@ async def _our_error(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(400, error.message, code="invalid_value"), 400)
 
 
-def _openapi(app: FastAPI, served: Served, has_keys: bool) -> dict[str, Any]:
+async def _bad_address(request: Request, error: Exception) -> Response:
+    """What stands in the path or after "?" is not as the document says."""
+    assert isinstance(error, RequestValidationError)
+    refused = schemas.refusal(error.errors())
+    return JSONResponse(refused.body, refused.status)
+
+
+def _openapi(app: FastAPI, served: Served, has_keys: bool, keeps_texts: bool) -> dict[str, Any]:
     """FastAPI's document, with the bodies that we read ourselves and the served names."""
     if app.openapi_schema:
         return app.openapi_schema
     document = FastAPI.openapi(app)
-    bodies = (schemas.ChatBody, schemas.CompletionBody, schemas.EmbeddingBody, schemas.ClassifyBody)
+    bodies: tuple[type[schemas.Body], ...] = (
+        schemas.ChatBody,
+        schemas.CompletionBody,
+        schemas.EmbeddingBody,
+        schemas.ClassifyBody,
+    )
+    if keeps_texts:
+        bodies += kept_texts.BODIES
     _, found = models_json_schema(
         [(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}"
     )

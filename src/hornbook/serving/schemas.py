@@ -10,6 +10,7 @@ ours (`max_token`) is refused, as to ignore it would be to answer another questi
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -319,6 +320,7 @@ class ModelRow(Part):
 class ModelList(Part):
     object: Literal["list"]
     data: list[ModelRow]
+    keeps_texts: bool = Field(False, description="Whether there is /v1/texts. An addition of ours.")
 
 
 class Health(Part):
@@ -345,7 +347,8 @@ def read_body(kind: type[AnyBody], data: bytes) -> AnyBody:
     try:
         body = kind.model_validate_json(data)
     except ValidationError as error:
-        raise _refusal(error) from error
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise refusal(found) from error
     known = [name for name in kind.model_fields if len(name) > 3]
     for name in islice(body.model_extra or (), _MOST_LOOKED_AT):
         close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.85)
@@ -359,9 +362,9 @@ def read_body(kind: type[AnyBody], data: bytes) -> AnyBody:
     return body
 
 
-def _refusal(error: ValidationError) -> Refusal:
+def refusal(found: Sequence[Any]) -> Refusal:
     """The first thing that is wrong, by the field's path; never the value, which may be huge."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = found[0]
     if first["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {first['msg']}"[:300], code="invalid_json")
     path = ".".join(str(step)[:64] for step in first["loc"][:8])
