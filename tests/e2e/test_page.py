@@ -351,10 +351,12 @@ def test_the_text_is_kept_saved_and_cleared(open_page):
     page.reload()
     page.wait_for_selector("#model:not([disabled])")
     assert page.locator("#text").input_value() == "Zwölf Boxkämpfer\n"
-    with page.expect_download() as download:
-        page.locator("#save-text").click()
-    assert download.value.suggested_filename == "text.txt"
-    assert Path(download.value.path()).read_text(encoding="utf-8") == "Zwölf Boxkämpfer\n"
+    page.locator("#text").focus()
+    for save in (page.locator("#save-text").click, lambda: page.keyboard.press("Control+s")):
+        with page.expect_download() as download:
+            save()
+        assert download.value.suggested_filename == "text.txt"
+        assert Path(download.value.path()).read_text(encoding="utf-8") == "Zwölf Boxkämpfer\n"
     page.locator("#clear-text").click()
     assert page.locator("#text").input_value() == ""
     page.keyboard.press("Control+z")

@@ -33,7 +33,12 @@ export function start(chosen, context) {
   byId("take").addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays
   byId("take").addEventListener("click", () => accept(suggestion));
   byId("length").addEventListener("change", dismiss);
-  byId("save-text").addEventListener("click", () => save("text.txt", field.value));
+  byId("save-text").addEventListener("click", keep);
+  byId("write").addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey) return;
+    event.preventDefault(); // the browser would save the page
+    keep();
+  });
   byId("clear-text").addEventListener("click", () => {
     dismiss();
     field.focus();
@@ -43,6 +48,8 @@ export function start(chosen, context) {
   });
   show();
 }
+
+const keep = () => save("text.txt", field.value);
 
 function pressed(event) {
   if (event.isComposing) return;
