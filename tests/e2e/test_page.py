@@ -433,7 +433,7 @@ def test_a_tab_without_a_model_says_what_to_serve(open_page, fake):
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_page, fake):
     fake.key = "sk-right-and-long-enough"
     page = open_page(ready=False)
-    dialog = page.locator("dialog")
+    dialog = page.locator("#key-dialog")
     expect(dialog).to_be_visible()
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
@@ -550,6 +550,58 @@ def test_the_real_server_speaks_as_the_canned_one(open_page, tab, monkeypatch):
         assert {u for u in tab.requests if not u.startswith(url)} == set()
         tab.requests.clear()
         page.goto("about:blank")
+
+
+def test_texts_are_kept_opened_renamed_and_never_written_over(
+    open_page, tab, monkeypatch, tmp_path
+):
+    """Over the real server and a file; what the page asks its user is answered yes."""
+    from hornbook.serving.texts import Texts
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "serving"))
+    small = runpy.run_path(str(Path(__file__).parents[1] / "serving" / "small_server.py"))
+    asked = []
+
+    def agree(dialog):
+        asked.append(dialog.message)
+        dialog.accept("<b>Renamed</b>")
+
+    tab.on("dialog", agree)
+    try:
+        with small["serving"](texts=Texts(tmp_path / "texts.sqlite")) as server:
+            url = f"{server.url}/"
+            page = open_page("write", url=url)
+            expect(page.locator("#titled")).to_be_visible()
+            page.keyboard.type("Once")
+            expect(page.locator(".ghost")).not_to_be_empty()
+            page.keyboard.press("Tab")
+            page.locator("#title").fill("Mine")
+            page.keyboard.press("Control+s")
+            expect(page.locator("#write-note")).to_contain_text("Saved as version 1")
+            kept = server.client.get("/v1/texts/1").json()
+            assert kept["text"] == page.locator("#text").input_value() != "Once"
+            assert kept["model"] == "tiny" and kept["settings"]["max_tokens"] == 24
+            server.client.post("/v1/texts/1", json={"version": 1, "text": "another tab's"})
+            page.keyboard.press("Control+s")
+            expect(page.locator("#write-note")).to_contain_text("Saved as version 1")
+            page.wait_for_function("JSON.parse(sessionStorage['hornbook.open']).id === 2")
+            assert "has been saved since" in asked[0]
+            assert server.client.get("/v1/texts/1").json()["text"] == "another tab's"
+            page.locator("#show-texts").click()
+            expect(page.locator("#text-list li")).to_have_count(2)
+            page.get_by_role("button", name="Rename").last.click()
+            expect(page.locator("#text-list li").first).to_contain_text("<b>Renamed</b>")
+            page.get_by_role("button", name="<b>Renamed</b>").click()
+            expect(page.locator("#text")).to_have_value("another tab's")
+            page.locator("#show-texts").click()
+            page.get_by_role("button", name="Delete").last.click()
+            expect(page.locator("#text-list li")).to_have_count(1)
+            assert [r["id"] for r in server.client.get("/v1/texts").json()["data"]] == [1]
+            assert {u for u in tab.requests if not u.startswith(url)} == set()
+            tab.requests.clear()
+            page.goto("about:blank")
+    finally:
+        tab.remove_listener("dialog", agree)
 
 
 def luminance(page, element, property) -> float:

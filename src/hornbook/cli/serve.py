@@ -65,7 +65,7 @@ def command(
     ] = None,
     texts: Annotated[
         Path | None,
-        typer.Option(help="An SQLite file to keep texts in, at /v1/texts; made if need be."),
+        typer.Option(help="An SQLite file where the page keeps texts; made if need be."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line a request.")] = False,
 ) -> None:

@@ -15,9 +15,15 @@ export const key = {
   set: (value) => memory.set("key", value || null),
 };
 
-/** The models served: `{id, capabilities}`. */
-export async function models() {
-  return (await (await request("v1/models")).json()).data;
+/** What is served: `data` with `{id, capabilities}` each, and whether it `keeps_texts`. */
+export const models = () => get("v1/models");
+
+export async function get(path) {
+  return (await request(path)).json();
+}
+
+export async function remove(path) {
+  return (await request(path, null, undefined, "DELETE")).json();
 }
 
 /** Send `body`, return the answer's JSON. */
@@ -37,10 +43,10 @@ export async function* stream(path, body, signal) {
   throw new ApiError("The connection ended before the answer did.");
 }
 
-async function request(path, body, signal) {
+async function request(path, body, signal, method = "GET") {
   const headers = { Accept: "application/json, text/event-stream" };
   if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
-  const options = { headers, signal, cache: "no-store", credentials: "same-origin" };
+  const options = { method, headers, signal, cache: "no-store", credentials: "same-origin" };
   if (body) {
     Object.assign(options, { method: "POST", body: JSON.stringify(body) });
     headers["Content-Type"] = "application/json";

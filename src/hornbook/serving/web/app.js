@@ -5,6 +5,7 @@ import * as chat from "./chat.js";
 import * as classify from "./classify.js";
 import { byId, make, memory, rove } from "./dom.js";
 import * as settings from "./settings.js";
+import * as texts from "./texts.js";
 import * as tokens from "./tokens.js";
 import * as write from "./write.js";
 
@@ -95,7 +96,9 @@ function offer() {
 async function load() {
   notice("");
   try {
-    served = await models();
+    const found = await models();
+    served = found.data;
+    if (found.keeps_texts) texts.keep();
     const first = Object.keys(TABS).find((tab) => usable(tab).length) ?? "chat";
     open(wanted ?? first, !matchMedia("(pointer: coarse)").matches);
   } catch (error) {

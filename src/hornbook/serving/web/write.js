@@ -23,6 +23,7 @@ export function start(chosen, context) {
   contextLength = context;
   field = byId("text");
   field.value = memory.get("text", "");
+  making = memory.get("making", {});
   field.addEventListener("input", typed);
   field.addEventListener("keydown", pressed);
   field.addEventListener("blur", dismiss);
@@ -33,7 +34,7 @@ export function start(chosen, context) {
   byId("take").addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays
   byId("take").addEventListener("click", () => accept(suggestion));
   byId("length").addEventListener("change", dismiss);
-  byId("save-text").addEventListener("click", keep);
+  byId("save-text").addEventListener("click", () => keep());
   byId("write").addEventListener("keydown", (event) => {
     if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey) return;
     event.preventDefault(); // the browser would save the page
@@ -49,7 +50,23 @@ export function start(chosen, context) {
   show();
 }
 
-const keep = () => save("text.txt", field.value);
+let keep = () => save("text.txt", field.value);
+let making = {}; // the model and the settings of the suggestion that was last taken
+
+/** Save by `store(text, making)` from now on, instead of as a download. */
+export function saveBy(store) {
+  keep = () => store(field.value, making);
+}
+
+/** Put another text in the place of this one; there is nothing to undo. */
+export function put(text, made = {}) {
+  dismiss();
+  field.value = text;
+  making = made;
+  memory.set("text", text);
+  memory.set("making", making);
+  show();
+}
 
 function pressed(event) {
   if (event.isComposing) return;
@@ -88,6 +105,9 @@ function typed(event) {
 }
 
 function accept(part) {
+  const { temperature, top_p, seed } = sampling();
+  making = { model: modelName(), settings: { max_tokens: Number(byId("length").value), temperature, top_p, seed } };
+  memory.set("making", making);
   const rest = suggestion.slice(part.length);
   accepting = true;
   suggestion = rest;
