@@ -583,7 +583,10 @@ def test_texts_are_kept_opened_renamed_and_never_written_over(
             assert kept["model"] == "tiny" and kept["settings"]["max_tokens"] == 24
             server.client.post("/v1/texts/1", json={"version": 1, "text": "another tab's"})
             page.keyboard.press("Control+s")
-            page.wait_for_function("sessionStorage['hornbook.open']?.includes('\"id\":2')")
+            for _ in range(200):
+                if len(server.client.get("/v1/texts").json()["data"]) == 2:
+                    break
+                page.wait_for_timeout(20)
             assert "has been saved since" in asked[0]
             assert server.client.get("/v1/texts/1").json()["text"] == "another tab's"
             page.locator("#show-texts").click()
