@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hornbook import bundle
 from hornbook.cli.main import app
-from hornbook.errors import ConfigError
+from hornbook.errors import ConfigError, HornbookError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.heads import ChoiceScorer
 from hornbook.recipes.adapted import open_task
@@ -74,3 +74,5 @@ def test_an_encoder_learns_to_choose_and_is_opened_again(tmp_path):
     said = json.loads(hornbook(*asked, "--json"))
     assert sum(one["probability"] for one in said["options"]) == pytest.approx(1, abs=1e-3)
     assert f"→ {said['choice']}" in hornbook(*asked)
+    with pytest.raises(HornbookError, match="zero-shot"):  # marks of options are no likelihoods
+        hornbook("run", "zero-shot", out / "model", "text user", "--label", "dear,fool")

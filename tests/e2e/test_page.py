@@ -578,17 +578,18 @@ def test_texts_are_kept_opened_renamed_and_never_written_over(
             page.locator("#title").fill("Mine")
             page.keyboard.press("Control+s")
             expect(page.locator("#write-note")).to_contain_text("Saved as version 1")
-            kept = server.client.get("/v1/texts/1").json()
+            at = f"/v1/texts/{server.client.get('/v1/texts').json()['data'][0]['id']}"
+            kept = server.client.get(at).json()
             assert kept["text"] == page.locator("#text").input_value() != "Once"
             assert kept["model"] == "tiny" and kept["settings"]["max_tokens"] == 24
-            server.client.post("/v1/texts/1", json={"version": 1, "text": "another tab's"})
+            server.client.post(at, json={"version": 1, "text": "another tab's"})
             page.keyboard.press("Control+s")
             for _ in range(200):
                 if len(server.client.get("/v1/texts").json()["data"]) == 2:
                     break
                 page.wait_for_timeout(20)
             assert "has been saved since" in asked[0]
-            assert server.client.get("/v1/texts/1").json()["text"] == "another tab's"
+            assert server.client.get(at).json()["text"] == "another tab's"
             page.locator("#show-texts").click()
             expect(page.locator("#text-list li")).to_have_count(2)
             page.get_by_role("button", name="Rename").last.click()
@@ -598,7 +599,24 @@ def test_texts_are_kept_opened_renamed_and_never_written_over(
             page.locator("#show-texts").click()
             page.get_by_role("button", name="Delete").last.click()
             expect(page.locator("#text-list li")).to_have_count(1)
-            assert [r["id"] for r in server.client.get("/v1/texts").json()["data"]] == [1]
+            (left,) = server.client.get("/v1/texts").json()["data"]
+            assert at.endswith(f"/{left['id']}")
+            page.evaluate("document.querySelector('#texts').close()")
+            page.locator("#new-text").click()  # a save that is under way is of the text before
+            page.keyboard.insert_text("The first")
+            page.keyboard.press("Control+s")
+            page.evaluate("document.querySelector('#new-text').click()")
+            page.keyboard.insert_text("The second")
+            page.keyboard.press("Control+s")
+            for _ in range(200):
+                rows = server.client.get("/v1/texts").json()["data"]
+                if len(rows) == 3:
+                    break
+                page.wait_for_timeout(20)
+            assert [r["title"] for r in rows][:2] == ["The second", "The first"]
+            assert {r["version"] for r in rows[:2]} == {1} and {r["model"] for r in rows[:2]} == {
+                None
+            }
             assert {u for u in tab.requests if not u.startswith(url)} == set()
             tab.requests.clear()
             page.goto("about:blank")

@@ -182,6 +182,8 @@ def test_moments_in_8_bits_take_a_quarter_and_are_offered_where_they_fit():
 def test_moments_in_8_bits_are_not_for_fsdp():
     with pytest.raises(ConfigError, match="blocks, which FSDP would cut"):
         plan(recipe(optimizer="adamw-8bit"), gpus(4, "fsdp"))
+    sharded = plan(recipe(), gpus(4, "fsdp").model_copy(update={"device_bytes": 3_000_000}))
+    assert not sharded.fits and "8bit" not in "".join(sharded.changes)
     large = gpus(4, "ddp").model_copy(update={"device_bytes": 9_000_000})
     for change in plan(recipe(optimizer="adamw-8bit"), large).changes:
         assert "FSDP" not in change

@@ -77,6 +77,8 @@ def test_a_decoder_goes_on_with_the_sentence_up_to_the_label():
         ("it rained\nIt is on", ("rain",)),
     ]
     assert [one.tolist() for one in scores] == [[-1, -2], [-3]]
+    with pytest.raises(ConfigError, match="nothing before its label"):
+        by_likelihood(nn.Identity(), task, hypothesis="{label}: that is it")
 
 
 # What becomes of scores

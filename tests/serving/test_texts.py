@@ -68,6 +68,7 @@ def test_a_text_is_kept_with_how_it_was_made_changed_listed_and_deleted(ask):
     row = ask.post("/v1/texts", json=body | {"settings": settings}).json()
     assert (row["version"], row["title"], row["model"]) == (1, NAUGHTY, "tiny")
     assert row["settings"] == settings and row["created"] == row["saved"] and "text" not in row
+    assert row["n_characters"] == len(body["text"])  # a NUL ends nothing
     at = f"/v1/texts/{row['id']}"
     assert ask.get(at).json() == row | {"text": body["text"]}
     changed = ask.post(at, json={"version": 1, "text": "By hand now"}).json()
@@ -81,7 +82,7 @@ def test_a_text_is_kept_with_how_it_was_made_changed_listed_and_deleted(ask):
     assert ask.delete(at, params={"version": 3}).json()["deleted"] is True
     assert error_of(ask.get(at), 404)["code"] == "no_such_text"
     again = ask.post("/v1/texts", json={"title": "New", "text": ""}).json()
-    assert again["id"] > row["id"]  # who still has the deleted one open can't meet another
+    assert again["id"] != row["id"]  # who still has the deleted one open can't meet another
 
 
 def test_a_newer_version_is_never_written_over_or_deleted(ask):
@@ -209,6 +210,17 @@ def test_texts_are_there_again_after_the_server_has_ended(path):
     assert path.stat().st_mode & 0o077 == 0  # and nobody else's to read
     with serving(texts=Texts(path)) as server:
         assert server.client.get(f"/v1/texts/{row['id']}").json()["text"] == "one"
+
+
+def test_a_text_of_another_file_cannot_be_meant(tmp_path):
+    """A page that was left open when the server was started anew with another file."""
+    first, second = (Texts(tmp_path / name) for name in ("a.sqlite", "b.sqlite"))
+    kept, other = (texts.add("A", "one", BY_HAND) for texts in (first, second))
+    assert kept.id != other.id and 0 < kept.id < 2**53
+    with pytest.raises(Refusal, match="there is no text"):
+        second.save(kept.id, kept.version, None, "two", BY_HAND)
+    first.close()
+    second.close()
 
 
 def test_what_was_confirmed_outlives_a_kill(path):

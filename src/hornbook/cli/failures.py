@@ -49,9 +49,10 @@ def first_failure(folder: Path) -> Failure | None:
 
 def _left(text: str, exit_code: int) -> bool:
     """Leave it for the launcher; False where there is none, or no room."""
-    folder, rank = os.environ.get(FOLDER), int(os.environ.get("RANK", 0))
+    folder = os.environ.get(FOLDER)
     if folder is None:
         return False
+    rank = int(os.environ.get("RANK", 0))
     record = {"rank": rank, "exit_code": exit_code, "text": text, "seconds": time.time()}
     try:
         (Path(folder) / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")

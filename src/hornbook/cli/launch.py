@@ -128,7 +128,7 @@ def _settings(named: dict[str, Any], config: Path | None) -> LaunchSettings:
         kept = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{config} cannot be read: {error}", hint=_EXAMPLE) from error
-    if not isinstance(kept, dict):
+    if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
         raise ConfigError(f"{config} holds no settings", hint=_EXAMPLE)
     return settings_from(LaunchSettings, **(kept | named))
 

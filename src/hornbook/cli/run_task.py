@@ -207,9 +207,14 @@ def command(
         _by_study(study, rows, as_json=as_json, top=top or 0)
         return
     say = ready(name, model, asked)
+    _note(say)
+    _answer(name, say, rows, asked, as_json=as_json)
+
+
+def _note(say: Say) -> None:
+    """What there is to know of a thing that answers, before it does."""
     for note in getattr(say, "notes", ()):
         print(note, file=sys.stderr)
-    _answer(name, say, rows, asked, as_json=as_json)
 
 
 def _answer(
@@ -245,6 +250,7 @@ def _by_each(
     for name, say in each_ready(task, model, folders, asked).items():
         if not as_json:
             print(f"{name}:")
+        _note(say)
         said = partial(_with_name, name, say) if as_json else say
         _answer(task, said, rows, asked, as_json=as_json)
 

@@ -27,7 +27,8 @@ def alternatives(recipe: Recipe, cluster: ClusterRecord) -> Iterator[Alternative
         yield words, replace(checkpointed, micro_batch_size=n), cluster
     least = smaller[-1] if smaller else micro
     leanest = replace(checkpointed, micro_batch_size=least)
-    if recipe.optimizer == "adamw":
+    sharded = cluster.n_devices > 1 and cluster.sharding == "fsdp"  # which would cut its blocks
+    if recipe.optimizer == "adamw" and not sharded:
         words = "optimizer=adamw-8bit"
         yield words, replace(recipe, optimizer="adamw-8bit"), cluster
         small = replace(leanest, optimizer="adamw-8bit")
@@ -35,11 +36,10 @@ def alternatives(recipe: Recipe, cluster: ClusterRecord) -> Iterator[Alternative
     for length in _halves(recipe.context, least=64):
         words = f"context_length={length}, {_SAVING}, micro_batch_size={least}"
         yield words, replace(leanest, length=length), cluster
-    divisible = recipe.optimizer != "adamw-8bit"  # FSDP would cut its blocks
-    if cluster.n_devices > 1 and cluster.sharding != "fsdp" and divisible:
-        sharded = cluster.model_copy(update={"sharding": "fsdp"})
-        yield "FSDP", recipe, sharded
-        yield f"FSDP, {_SAVING}, micro_batch_size={least}", leanest, sharded
+    if cluster.n_devices > 1 and not sharded and recipe.optimizer != "adamw-8bit":
+        parts = cluster.model_copy(update={"sharding": "fsdp"})
+        yield "FSDP", recipe, parts
+        yield f"FSDP, {_SAVING}, micro_batch_size={least}", leanest, parts
 
 
 def _halves(n: int, least: int = 1) -> list[int]:

@@ -238,7 +238,8 @@ def scorer_of(opened: Bundle, asked: Asked) -> Scorer:
             f"{opened.name} knows no entailment, and reads no --several",
             hint="Take a run of hornbook finetune pairs, on data with the label entailment.",
         )
-    if _can("choose", opened, None if card is None else card["task"]):
+    marks = isinstance(opened.model, ChoiceScorer)  # of options it was taught, not likelihoods
+    if not marks and _can("choose", opened, None if card is None else card["task"]):
         made = _made("choose", opened, asked)
         return label_scores.by_likelihood(*made, hypothesis=asked.hypothesis)
     encoder = plain.text_encoder(opened, "zero-shot")

@@ -7,7 +7,7 @@ for name, say in each_ready("classify", "minilm", {"spam": a, "tone": b}).items(
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def each_ready(
     for (name, place), folder in zip(adapters.items(), folders, strict=True):
         inner = f"adapter {len(found)}"  # the user's name may be none that a module can have
         opened = replace(bundles.with_adapter(base, folder, model, adapter=inner), name=place)
-        found[name] = _using(opened.model, inner, use.by(opened, asked or Asked()))
+        found[name] = _Using(opened.model, inner, use.by(opened, asked or Asked()))
     return found
 
 
@@ -51,10 +51,19 @@ def _adapter_at(place: str) -> Path:
     )
 
 
-def _using(model: nn.Module, adapter: str, say: Say) -> Say:
-    def saying(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        with lora.using(model, adapter):
-            found = list(say(rows))  # all of it: the next may be another adapter's turn
-        yield from found
+@dataclass(frozen=True)
+class _Using:
+    """What says something, with an adapter switched on. notes: those of `say`, for the reader."""
 
-    return saying
+    model: nn.Module
+    adapter: str
+    say: Say
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return getattr(self.say, "notes", ())
+
+    def __call__(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        with lora.using(self.model, self.adapter):
+            found = list(self.say(rows))  # all of it: the next may be another adapter's turn
+        yield from found

@@ -74,8 +74,14 @@ def by_entailment(
 
 def by_likelihood(network: nn.Module, task: Any, *, hypothesis: str | None = None) -> Scorer:
     """task: a `Choose`. What the sentence has behind {label} is left out. Raises ConfigError for a
-    hypothesis without {label}."""
-    before = checked(hypothesis).split("{label}")[0].rstrip()
+    hypothesis without {label}, or with nothing before it."""
+    sentence = checked(hypothesis)
+    before = sentence.split("{label}")[0].rstrip()
+    if not before:
+        raise ConfigError(
+            f"the hypothesis '{sentence}' has nothing before its label, which is what is read",
+            hint=f"Put the label behind some words, as in '{HYPOTHESIS}'",
+        )
     device = choose_precision().device
     network.to(device).eval()
 

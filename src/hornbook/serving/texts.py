@@ -13,6 +13,7 @@ and is refused if there is a newer one, so that nothing is written over that nob
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ _PATIENCE = 5.0  # seconds to wait for another program that writes to the file
 
 _TABLE = """
 CREATE TABLE texts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice
+    id INTEGER PRIMARY KEY,  -- drawn: no text of another file has it, and no later one
     version INTEGER NOT NULL DEFAULT 1,
     created TEXT NOT NULL,
     saved TEXT NOT NULL,
@@ -48,7 +49,7 @@ CREATE TABLE texts (
 """
 _INDEX = "CREATE INDEX by_time ON texts (saved, id)"
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed")
-_FACTS = f"id, version, created, saved, title, model, {', '.join(SETTINGS)}, length(text)"
+_FACTS = f"id, version, created, saved, title, model, {', '.join(SETTINGS)}, characters(text)"
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ class Texts:
     def add(self, title: str, text: str, making: Making) -> Kept:
         """Keep a new text. Raises Refusal 400 when the file has MOST_TEXTS."""
         now = _now()
-        values = (now, now, title, *_columns(making), text)
-        names = f"created, saved, title, model, {', '.join(SETTINGS)}, text"
+        id = 1 + secrets.randbelow(2**53 - 1)  # what a page's numbers hold
+        values = (id, now, now, title, *_columns(making), text)
+        names = f"id, created, saved, title, model, {', '.join(SETTINGS)}, text"
         with self._writing() as file:
             if file.execute("SELECT count(*) FROM texts").fetchone()[0] >= MOST_TEXTS:
                 raise Refusal(
@@ -129,8 +131,8 @@ class Texts:
                     code="too_many_texts",
                 )
             places = ", ".join("?" * len(values))
-            done = file.execute(f"INSERT INTO texts ({names}) VALUES ({places})", values)
-            return _find(file, done.lastrowid or 0)
+            file.execute(f"INSERT INTO texts ({names}) VALUES ({places})", values)
+            return _find(file, id)
 
     def save(self, id: int, version: int, title: str | None, text: str, making: Making) -> Kept:
         """Put a text in the place of that version of it. title: None leaves it."""
@@ -216,6 +218,7 @@ def _open(path: Path) -> sqlite3.Connection:
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}", hint=_WRITABLE) from error
     file = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    file.create_function("characters", 1, len, deterministic=True)  # `length` ends at a NUL
     try:
         file.execute("PRAGMA synchronous = EXTRA")  # a save outlives a power cut too
         file.execute("BEGIN IMMEDIATE")

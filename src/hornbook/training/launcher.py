@@ -192,7 +192,8 @@ def _ended_politely() -> Iterator[None]:
     kills what is left. torch's own handler would send each of them on.
     """
     names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [n for n in known if signal.getsignal(n) is not signal.SIG_IGN]  # as nohup asks
 
     def kill(number: int, frame: FrameType | None) -> None:
         for process in psutil.Process().children(recursive=True):

@@ -4,7 +4,9 @@ import { get, post, remove } from "./api.js";
 import { byId, make, memory } from "./dom.js";
 import { put, saveBy } from "./write.js";
 
-let open = memory.get("open", null); // `{id, version}` of the kept text, saved: as it was then
+// The text in the editor: `{id, version, text, title}` as it was saved, `{}` before. Another text is
+// another object, so that an answer that comes late belongs to the text that was sent.
+let open = memory.get("open", null) ?? {};
 let saving = Promise.resolve(); // one save after the other, each with the version of the one before
 
 /** Show what keeps texts: the server has a file for them. */
@@ -14,7 +16,9 @@ export function keep() {
   byId("title").value = memory.get("title", "");
   byId("title").addEventListener("input", () => memory.set("title", byId("title").value));
   saveBy((text, making) => {
-    saving = saving.then(() => store(text, making));
+    const target = open;
+    const title = byId("title").value.trim() || text.trim().split("\n")[0].slice(0, 60) || "Untitled";
+    saving = saving.then(() => store(target, { title, text, ...making }));
   });
   byId("new-text").addEventListener("click", () => leave() && show({ title: "", text: "" }));
   byId("show-texts").addEventListener("click", () => list());
@@ -23,43 +27,44 @@ export function keep() {
   addEventListener("beforeunload", (event) => changed() && event.preventDefault());
 }
 
-async function store(text, making) {
-  const title = byId("title").value.trim() || text.trim().split("\n")[0].slice(0, 60) || "Untitled";
-  const body = { title, text, ...making };
+async function store(target, body) {
+  const kept = Boolean(target.id);
   try {
-    const path = open ? `v1/texts/${open.id}` : "v1/texts";
-    const row = await post(path, open ? { version: open.version, ...body } : body);
-    hold({ id: row.id, version: row.version, text, title: row.title });
-    note(`Saved as version ${row.version}, ${time(row)}.`);
+    const path = kept ? `v1/texts/${target.id}` : "v1/texts";
+    const row = await post(path, kept ? { version: target.version, ...body } : body);
+    Object.assign(target, { id: row.id, version: row.version, text: body.text, title: row.title });
+    note(`${target === open ? "Saved" : `“${row.title}” is saved`} as version ${row.version}, ${time(row)}.`);
+    if (target === open) remember();
   } catch (error) {
     note(error.message);
-    if (error.status !== 409 && error.status !== 404) return;
+    if (!kept || (error.status !== 409 && error.status !== 404)) return;
     // Somebody has saved or deleted it since. Nothing is lost: this becomes a text of its own.
     if (!confirm(`${error.message} Keep yours as a text of its own?`)) return;
-    hold(null);
-    await store(text, making);
+    forget(target);
+    await store(target, body);
   }
 }
 
-function hold(row) {
-  open = row;
+function remember() {
   memory.set("open", open);
-  if (!row) return;
-  byId("title").value = row.title;
-  memory.set("title", row.title);
+  if (!byId("title").value.trim() && open.title) byId("title").value = open.title;
+  memory.set("title", byId("title").value);
+}
+
+function forget(target) {
+  for (const name of Object.keys(target)) delete target[name];
+  remember();
 }
 
 const changed = () =>
-  byId("text").value !== (open?.text ?? "") || byId("title").value.trim() !== (open?.title ?? "");
+  byId("text").value !== (open.text ?? "") || byId("title").value.trim() !== (open.title ?? "");
 const leave = () => !changed() || confirm("What you changed isn’t saved. Leave it?");
 
-function show(row) {
-  put(row.text, row.model ? { model: row.model, settings: row.settings } : {});
-  hold(row.id ? row : null);
-  if (!row.id) {
-    byId("title").value = "";
-    memory.set("title", "");
-  }
+function show({ id, version, text, title, model, settings }) {
+  put(text, model ? { model, settings } : {});
+  open = id ? { id, version, text, title } : {};
+  byId("title").value = title;
+  remember();
   byId("texts").close();
   byId("text").focus();
   note("");
@@ -92,7 +97,7 @@ function drawn(row) {
     act("Delete", async () => {
       if (!confirm(`Delete “${row.title}”? It can’t be brought back.`)) return;
       await remove(`v1/texts/${row.id}?version=${row.version}`);
-      if (open?.id === row.id) hold(null);
+      if (open.id === row.id) forget(open);
       await list();
     }),
   );
@@ -101,7 +106,11 @@ function drawn(row) {
 }
 
 async function renamed(row) {
-  if (open?.id === row.id && open.version === row.version - 1) hold({ ...open, version: row.version, title: row.title });
+  if (open.id === row.id && open.version === row.version - 1) {
+    Object.assign(open, { version: row.version, title: row.title });
+    byId("title").value = row.title;
+    remember();
+  }
   await list();
 }
 

@@ -24,6 +24,7 @@ export function start(chosen, context) {
   field = byId("text");
   field.value = memory.get("text", "");
   making = memory.get("making", {});
+  blank = !field.value;
   field.addEventListener("input", typed);
   field.addEventListener("keydown", pressed);
   field.addEventListener("blur", dismiss);
@@ -52,6 +53,7 @@ export function start(chosen, context) {
 
 let keep = () => save("text.txt", field.value);
 let making = {}; // the model and the settings of the suggestion that was last taken
+let blank = true; // whether nothing stood in the editor at the last key
 
 /** Save by `store(text, making)` from now on, instead of as a download. */
 export function saveBy(store) {
@@ -63,6 +65,7 @@ export function put(text, made = {}) {
   dismiss();
   field.value = text;
   making = made;
+  blank = !text;
   memory.set("text", text);
   memory.set("making", making);
   show();
@@ -91,6 +94,11 @@ function pressed(event) {
 
 function typed(event) {
   memory.set("text", field.value);
+  if (blank && !accepting && event.inputType?.startsWith("insert")) {
+    making = {}; // begun anew, by hand; what undo brings back keeps its own
+    memory.set("making", making);
+  }
+  blank = !field.value;
   const typed = event.inputType === "insertText" ? event.data : null;
   if (typed && suggestion.startsWith(typed) && suggestion.length > typed.length && !accepting) {
     suggestion = suggestion.slice(typed.length); // along the suggestion: the rest of it stays
