@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from hornbook.data.choices import Question
+from hornbook.errors import DataError
 from hornbook.tasks.task import Finding, Metric
 
 LOOKED_AT = 2000  # questions that are looked at before training
@@ -18,6 +19,15 @@ class Cut(Protocol):
 
     @property
     def n_cut(self) -> int: ...
+
+
+def refuse_empty(place: str, context: Sequence[int], options: Sequence[Sequence[int]]) -> None:
+    """Raise DataError where a context or an option, as token ids, has none. place: of the row."""
+    if not context or not all(options):
+        raise DataError(
+            f"{place}: the {'shortest option' if context else 'context'} comes to no token",
+            hint="Remove the row, or look at its characters.",
+        )
 
 
 def right_ones(name: str, hits: np.ndarray) -> Metric:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hornbook.data.choices import Question
-from hornbook.errors import ConfigError, DataError
+from hornbook.errors import ConfigError
 from hornbook.nn.losses import LossSum
 from hornbook.tasks.branches import (
     BranchBatch,
@@ -30,7 +30,13 @@ from hornbook.tasks.branches import (
     n_read,
     shape,
 )
-from hornbook.tasks.choose_findings import LOOKED_AT, one_place, right_ones, too_long
+from hornbook.tasks.choose_findings import (
+    LOOKED_AT,
+    one_place,
+    refuse_empty,
+    right_ones,
+    too_long,
+)
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 
 
@@ -87,12 +93,7 @@ class ByLikelihood:
         stem, *options = self.tokenizer.encode(
             [question.context.rstrip(), *spaced], special=False, read_special=False
         )
-        if not stem or not all(options):
-            raise DataError(
-                f"{question.place or f'question {source}'}: the "
-                f"{'context' if not stem else 'shortest option'} comes to no token",
-                hint="Remove the row, or look at its characters.",
-            )
+        refuse_empty(question.place or f"question {source}", stem, options)
         whole = len(stem) + sum(map(len, options))
         options = [option[: self.max_tokens - 1] for option in options]
         stem = stem[-(self.max_tokens - max(map(len, options))) :]
@@ -165,9 +166,8 @@ class ByLikelihood:
         return found
 
     def check(self, parts: Parts) -> list[Finding]:
-        return one_place(parts.train) + too_long(
-            self.items(parts.train[:LOOKED_AT]), self.max_tokens
-        )
+        items = self.items(parts.train[:LOOKED_AT])
+        return one_place(parts.train) + too_long(items, self.max_tokens)
 
     def card(self) -> dict[str, Any]:
         return {"task": self.name, "max_tokens": self.max_tokens}

@@ -23,10 +23,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hornbook.data.batching import by_length
 from hornbook.data.choices import Question
-from hornbook.errors import ConfigError, DataError
+from hornbook.errors import ConfigError
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import LossSum, cross_entropy_sum
-from hornbook.tasks.choose_findings import LOOKED_AT, one_place, right_ones, too_long
+from hornbook.tasks.choose_findings import (
+    LOOKED_AT,
+    one_place,
+    refuse_empty,
+    right_ones,
+    too_long,
+)
 from hornbook.tasks.task import Finding, Metric, Parts, Shown
 from hornbook.tasks.text_heads import choice_scorer
 from hornbook.text.frame import Frame
@@ -100,12 +106,7 @@ class ByPairs:
         context, *options = self.tokenizer.encode(
             [question.context, *question.options], special=False, read_special=False
         )
-        if not context or not all(options):
-            raise DataError(
-                f"{question.place or f'question {source}'}: the "
-                f"{'context' if not context else 'shortest option'} comes to no token",
-                hint="Remove the row, or look at its characters.",
-            )
+        refuse_empty(question.place or f"question {source}", context, options)
         room = self.max_tokens - self._frame.n_tokens
         whole = len(context) + sum(map(len, options))
         options = [option[: room - 1] for option in options]
@@ -181,9 +182,8 @@ class ByPairs:
         return found
 
     def check(self, parts: Parts) -> list[Finding]:
-        return one_place(parts.train) + too_long(
-            self.items(parts.train[:LOOKED_AT]), self.max_tokens
-        )
+        items = self.items(parts.train[:LOOKED_AT])
+        return one_place(parts.train) + too_long(items, self.max_tokens)
 
     def card(self) -> dict[str, Any]:
         return {"task": self.name, "max_tokens": self.max_tokens}
