@@ -17,6 +17,7 @@ from hornbook.cli import launch
 from hornbook.cli.main import app
 from hornbook.errors import ConfigError, UnknownNameError
 from hornbook.runs import n_cpus
+from hornbook.training import launcher
 
 TINY = ["--depth", "1", "--context", "16", "--set", "d_model=16", "--set", "batch_size=4"]
 # Stands for a command that ends badly; the words behind it are those of the command line.
@@ -190,6 +191,21 @@ run()
             assert not psutil.pid_exists(int(path.read_text()))
     finally:
         launcher.kill()
+
+
+def test_nohup_is_heeded_and_nothing_else_that_was_ignored():
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number in before:  # SIGINT is ignored in what a shell's script starts with `&`
+            signal.signal(number, signal.SIG_IGN)
+        with launcher._ended_politely():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert callable(signal.getsignal(signal.SIGINT))
+            assert callable(signal.getsignal(signal.SIGTERM))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow

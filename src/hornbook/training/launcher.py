@@ -191,9 +191,10 @@ def _ended_politely() -> Iterator[None]:
     """In this block a signal is torch's to pass on, as the SIGINT that our commands heed; the next
     kills what is left. torch's own handler would send each of them on.
     """
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    numbers = [n for n in known if signal.getsignal(n) is not signal.SIG_IGN]  # as nohup asks
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:  # nohup asks for it
+        numbers.append(hang_up)
 
     def kill(number: int, frame: FrameType | None) -> None:
         for process in psutil.Process().children(recursive=True):
