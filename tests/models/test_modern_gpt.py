@@ -51,7 +51,7 @@ def test_equals_transformers_both_ways(tmp_path, batch, n_kv_heads, logit_cap):
     padded = ours.logits(ours(tokens, Padded(mask)))
     torch.testing.assert_close(padded[mask], expected[mask], atol=1e-5, rtol=0)
     ragged = ours.logits(ours(tokens[mask], Ragged(LENGTHS)))
-    torch.testing.assert_close(ragged, expected[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ragged, expected[mask], atol=2e-5, rtol=0)
 
     theirs.save_pretrained(tmp_path / "back")
     back = load_model(tmp_path / "back").eval()

@@ -27,8 +27,8 @@ def step_of(family: str, *, sharded: bool = False) -> Step:
     if family in HIDDEN_SHARE:
         return Step(
             build=lambda config: _Masked(build(config)),
-            trunk=_encoded,
-            head=_masked_loss(HIDDEN_SHARE[family]),
+            trunk=_encoded(HIDDEN_SHARE[family]),
+            head=_masked_loss,
             alike=family != "modern-bert",
         )
     trunk = _translated if family == "encoder-decoder" else _read
@@ -45,8 +45,15 @@ def _read(model: nn.Module, batch_size: int, length: int) -> Tensor:
     return model(*_documents(batch_size, length))
 
 
-def _encoded(model: Any, batch_size: int, length: int) -> Tensor:
-    return model.trunk(*_documents(batch_size, length))
+def _encoded(share: float) -> Callable[[nn.Module, int, int], Tensor]:
+    """An encoder's states of the hidden tokens."""
+
+    def states(model: Any, batch_size: int, length: int) -> Tensor:
+        tokens, layout = _documents(batch_size, length)
+        hidden = torch.arange(max(1, round(share * len(tokens))))
+        return model.trunk(tokens, layout, wanted=hidden)
+
+    return states
 
 
 def _translated(model: nn.Module, batch_size: int, length: int) -> Tensor:
@@ -66,12 +73,8 @@ def _whole_loss(model: nn.Module, hidden: Tensor) -> Tensor:
     return _cross_entropy(decoder.logits(hidden))
 
 
-def _masked_loss(share: float) -> Callable[[nn.Module, Tensor], Tensor]:
-    def loss(model: Any, hidden: Tensor) -> Tensor:
-        places = torch.zeros(max(1, round(share * len(hidden))), dtype=torch.long)
-        return _cross_entropy(model.head(hidden[places], model.token_embedding()))
-
-    return loss
+def _masked_loss(model: Any, hidden: Tensor) -> Tensor:
+    return _cross_entropy(model.head(hidden, model.token_embedding()))
 
 
 def _cross_entropy(logits: Tensor) -> Tensor:

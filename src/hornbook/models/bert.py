@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hornbook.nn.attention import SelfAttention
 from hornbook.nn.feedforward import FeedForward
 from hornbook.nn.init import normal_
-from hornbook.nn.layout import Layout, check_fits
+from hornbook.nn.layout import Layout, check_fits, picked
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Embeddings(nn.Module):
 
 
 class Block(nn.Module):
-    """Post-norm encoder block: normalise after each residual sum. In and out: (..., E)."""
+    """Post-norm encoder block: normalise after each residual sum. (..., E) -> (..., E), or (n, E)
+    of the `wanted` tokens alone (`nn.layout.picked`)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -63,13 +64,15 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(config.d_model, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        x = self.norm_1(x + self.dropout(self.attention(x, layout)))
+    def forward(self, x: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
+        mixed = self.attention(x, layout, wanted=wanted)
+        x = self.norm_1(picked(x, wanted) + self.dropout(mixed))
         return self.norm_2(x + self.dropout(self.feed_forward(x)))
 
 
 class Bert(nn.Module):
-    """The encoder: token ids (...) -> hidden states (..., E)."""
+    """The encoder: token ids (...) -> hidden states (..., E), or (n, E) of the `wanted` tokens
+    (`nn.layout.picked`)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -78,9 +81,16 @@ class Bert(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         normal_(self)
 
-    def forward(self, tokens: Tensor, layout: Layout, segments: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        layout: Layout,
+        segments: Tensor | None = None,
+        *,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
         """Raises ConfigError when a document is longer than the context."""
-        return self.upper(self.lower(tokens, layout, 0, segments), layout, 0)
+        return self.upper(self.lower(tokens, layout, 0, segments), layout, 0, wanted)
 
     def lower(
         self, tokens: Tensor, layout: Layout, n: int, segments: Tensor | None = None
@@ -92,11 +102,13 @@ class Bert(nn.Module):
             x = block(x, layout)
         return x
 
-    def upper(self, x: Tensor, layout: Layout, n: int) -> Tensor:
+    def upper(self, x: Tensor, layout: Layout, n: int, wanted: Tensor | None = None) -> Tensor:
         """The rest of the way, from `lower`'s hidden states (..., E)."""
-        for block in self.blocks[n:]:
+        if n == len(self.blocks):
+            return picked(x, wanted)
+        for block in self.blocks[n:-1]:
             x = block(x, layout)
-        return x
+        return self.blocks[-1](x, layout, wanted)
 
     def token_embedding(self) -> Tensor:
         """The matrix (V, E) that a head may tie itself to."""

@@ -26,7 +26,7 @@ from hornbook.models.llama import Llama
 from hornbook.models.modern_bert import ModernBert
 from hornbook.models.modern_gpt import ModernGPT
 from hornbook.nn.init import normal_
-from hornbook.nn.layout import Layout
+from hornbook.nn.layout import first_places
 
 Problem = Literal[
     "single_label_classification",
@@ -80,7 +80,7 @@ class Texts(Protocol):
 
 
 class BertHead(nn.Module):
-    """First tokens through the pooler, then linear: hidden (..., E) -> logits (N, L)."""
+    """First tokens through the pooler, then linear: (N, E) -> logits (N, L)."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -89,30 +89,28 @@ class BertHead(nn.Module):
         self.out = nn.Linear(config.trunk.d_model, config.n_labels)
         normal_(self)
 
-    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        return self.out(self.dropout(self.pooler(layout.first(hidden))))
+    def forward(self, first: Tensor) -> Tensor:
+        return self.out(self.dropout(self.pooler(first)))
 
 
 class ModernBertHead(nn.Module):
-    """The first token, or the mean, through a dense layer: hidden (..., E) -> logits (N, L)."""
+    """The first token, or the mean, through a dense layer: (N, E) -> logits (N, L)."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         d_model = config.trunk.d_model
-        self.mean = config.mean
         self.dense = nn.Linear(d_model, d_model, bias=False)
         self.norm = nn.LayerNorm(d_model, eps=config.trunk.norm_epsilon, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(d_model, config.n_labels)
         normal_(self)
 
-    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        pooled = layout.mean(hidden) if self.mean else layout.first(hidden)
+    def forward(self, pooled: Tensor) -> Tensor:
         return self.out(self.dropout(self.norm(F.gelu(self.dense(pooled)))))
 
 
 class DecoderHead(nn.Module):
-    """The last token, which alone has read all: hidden (..., E) -> logits (N, L)."""
+    """The last token, which alone has read all: (N, E) -> logits (N, L)."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -120,8 +118,8 @@ class DecoderHead(nn.Module):
         self.out = nn.Linear(config.trunk.d_model, config.n_labels, bias=False)
         normal_(self)
 
-    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        return self.out(self.dropout(layout.last(hidden)))
+    def forward(self, last: Tensor) -> Tensor:
+        return self.out(self.dropout(last))
 
 
 _OF_TEXTS: dict[type, Callable[[HeadConfig], nn.Module]] = {
@@ -149,7 +147,7 @@ class SequenceClassifier(nn.Module):
         self.head = head_for(trunk, _OF_TEXTS)(config)
 
     def forward(self, batch: Texts) -> Tensor:
-        return self.head(read(self.trunk, batch), batch.layout)
+        return self.head(pooled(self.trunk, batch, mean=self.config.mean))
 
 
 MARK = ("mark",)  # the one output of an option
@@ -169,7 +167,7 @@ class ChoiceScorer(nn.Module):
         self.head = head_for(trunk, _OF_CHOICES)(config)
 
     def forward(self, batch: Texts) -> Tensor:
-        return self.head(read(self.trunk, batch), batch.layout)
+        return self.head(pooled(self.trunk, batch, mean=self.config.mean))
 
 
 class TokenHead(nn.Module):
@@ -208,7 +206,8 @@ _OF_TOKENS: dict[type, Callable[[HeadConfig], nn.Module]] = {
 
 
 class TokenClassifier(nn.Module):
-    """An encoder and a head that reads each token: batch -> logits (T, L).
+    """An encoder and a head that reads each token: batch -> logits (T, L); (n, L) where only some
+    tokens are `wanted` (`nn.layout.picked`).
 
     Raises ConfigError for a trunk that has no such head: a decoder's token has not read what comes
     after it.
@@ -220,8 +219,8 @@ class TokenClassifier(nn.Module):
         self.config = config
         self.head = head_for(trunk, _OF_TOKENS)(config)
 
-    def forward(self, batch: Texts) -> Tensor:
-        return self.head(read(self.trunk, batch))
+    def forward(self, batch: Texts, wanted: Tensor | None = None) -> Tensor:
+        return self.head(read(self.trunk, batch, wanted))
 
 
 class SpanFinder(TokenClassifier):
@@ -229,11 +228,27 @@ class SpanFinder(TokenClassifier):
     batch -> logits (T, 2)."""
 
 
-def read(trunk: nn.Module, batch: Texts) -> Tensor:
-    """A trunk's hidden states (..., E); segments are given to trunks that know them."""
+def pooled(trunk: nn.Module, batch: Texts, *, mean: bool = False) -> Tensor:
+    """What a head reads of each text, (N, E): a decoder's last token, an encoder's first or mean.
+
+    What its last block would compute of an encoder's other tokens is left out.
+    """
+    if not isinstance(trunk, Bert | ModernBert):
+        return batch.layout.last(read(trunk, batch))
+    if mean:
+        return batch.layout.mean(read(trunk, batch))
+    return read(trunk, batch, first_places(batch.layout, batch.inputs))
+
+
+def read(trunk: nn.Module, batch: Texts, wanted: Tensor | None = None) -> Tensor:
+    """A trunk's hidden states (..., E); segments are given to trunks that know them.
+
+    wanted: of an encoder, the tokens to give (`nn.layout.picked`).
+    """
+    only = {} if wanted is None else {"wanted": wanted}
     if batch.segments is None or not isinstance(trunk, Bert):
-        return trunk(batch.inputs, batch.layout)
-    return trunk(batch.inputs, batch.layout, batch.segments)
+        return trunk(batch.inputs, batch.layout, **only)
+    return trunk(batch.inputs, batch.layout, batch.segments, **only)
 
 
 def head_for(

@@ -21,7 +21,7 @@ from hornbook.nn.alibi import Alibi
 from hornbook.nn.attention import SelfAttention, head_width
 from hornbook.nn.feedforward import GatedFeedForward
 from hornbook.nn.init import normal_, scale_residual_
-from hornbook.nn.layout import Layout, check_fits
+from hornbook.nn.layout import Layout, check_fits, picked
 from hornbook.nn.rotary import Rotary, Rotation
 
 
@@ -50,7 +50,8 @@ class ModernBertConfig:
 
 
 class Block(nn.Module):
-    """Pre-norm encoder block; the first has its norm in the embeddings. In and out: (..., E)."""
+    """Pre-norm encoder block; the first has its norm in the embeddings. (..., E) -> (..., E), or
+    (n, E) of the `wanted` tokens alone (`nn.layout.picked`)."""
 
     def __init__(self, config: ModernBertConfig, layer: int) -> None:
         super().__init__()
@@ -64,8 +65,10 @@ class Block(nn.Module):
         self.norm_2 = _norm(config)
         self.feed_forward = GatedFeedForward(config.d_model, config.d_ff, activation=F.gelu)
 
-    def forward(self, x: Tensor, layout: Layout, turn: Rotation | None) -> Tensor:
-        x = x + self.attention(self.norm_1(x), layout, turn)
+    def forward(
+        self, x: Tensor, layout: Layout, turn: Rotation | None, wanted: Tensor | None = None
+    ) -> Tensor:
+        x = picked(x, wanted) + self.attention(self.norm_1(x), layout, turn, wanted)
         return x + self.feed_forward(self.norm_2(x))
 
 
@@ -99,7 +102,8 @@ POSITIONS: dict[str, type[nn.Module]] = {"rotary": RotaryPositions, "alibi": Ali
 
 
 class ModernBert(nn.Module):
-    """The encoder: token ids (...) -> hidden states (..., E)."""
+    """The encoder: token ids (...) -> hidden states (..., E), or (n, E) of the `wanted` tokens
+    (`nn.layout.picked`)."""
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
@@ -119,13 +123,14 @@ class ModernBert(nn.Module):
         residual = [part for b in blocks for part in (b.attention.out, b.feed_forward.down)]
         scale_residual_(residual, n_residuals=2 * config.n_layers)
 
-    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout, *, wanted: Tensor | None = None) -> Tensor:
         """Raises ConfigError when a document is longer than the context."""
         check_fits(layout, self.config.context_length)
         layout, far, near = self.positions(layout)
         x = self.norm_0(self.tokens(tokens))
         for layer, block in enumerate(self.blocks):
-            x = block(x, layout, far if self.config.looks_far(layer) else near)
+            turn = far if self.config.looks_far(layer) else near
+            x = block(x, layout, turn, wanted if layer == len(self.blocks) - 1 else None)
         return self.norm(x)
 
     def token_embedding(self) -> Tensor:

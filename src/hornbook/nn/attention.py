@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from hornbook.errors import ConfigError
-from hornbook.nn.layout import Layout
+from hornbook.nn.layout import Layout, picked
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -49,16 +49,21 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(
-        self, x: Tensor, layout: Layout, turn: Callable[[Tensor], Tensor] | None = None
+        self,
+        x: Tensor,
+        layout: Layout,
+        turn: Callable[[Tensor], Tensor] | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """turn: what is done to queries and keys (..., H + G, D), such as a rotation."""
+        """turn: what is done to queries and keys (..., H + G, D), such as a rotation. wanted: the
+        tokens to give, as `nn.layout.picked` says, which makes them (n, E)."""
         n_turned = self.n_heads + self.n_kv_heads
         heads = self.qkv(x).unflatten(-1, (n_turned + self.n_kv_heads, -1))
         qk, v = heads.split((n_turned, self.n_kv_heads), -2)
         q, k = (turn(qk) if turn else qk).split((self.n_heads, self.n_kv_heads), -2)
         dropout = self.dropout if self.training else 0.0
         mixed = layout.attend(q, k, v, causal=self.causal, window=self.window, dropout=dropout)
-        return self.out(mixed.flatten(-2))
+        return self.out(picked(mixed.flatten(-2), wanted))
 
 
 class CrossAttention(nn.Module):

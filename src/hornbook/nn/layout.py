@@ -69,6 +69,21 @@ class Layout(Protocol):
         ...
 
 
+def first_places(layout: Layout, tokens: Tensor) -> Tensor:
+    """The first token of each document, (N,): its number, counted through tokens (...)."""
+    return layout.first(torch.arange(tokens.numel(), device=tokens.device).view(tokens.shape))
+
+
+def picked(hidden: Tensor, wanted: Tensor | None) -> Tensor:
+    """The states of some tokens: (..., E) -> (n, E). wanted: (n,), counted through; None for all,
+    which then stay as they lie.
+
+    What is read of an encoder is often one token a document, or the hidden ones. Its last block
+    mixes all tokens and goes on with these alone: the same numbers, for less work.
+    """
+    return hidden if wanted is None else hidden.flatten(0, -2).index_select(0, wanted)
+
+
 def check_fits(layout: Layout, context_length: int) -> None:
     """Raise ConfigError when a document is longer than the model's context, both in tokens."""
     if layout.longest() > context_length:

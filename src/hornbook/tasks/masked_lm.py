@@ -74,7 +74,9 @@ class Encoder(Protocol):
 
     config: Any
 
-    def __call__(self, tokens: Tensor, layout: Layout) -> Tensor: ...
+    def __call__(
+        self, tokens: Tensor, layout: Layout, *, wanted: Tensor | None = None
+    ) -> Tensor: ...
 
     def token_embedding(self) -> Tensor: ...
 
@@ -82,7 +84,8 @@ class Encoder(Protocol):
 
 
 class MaskedLM(nn.Module):
-    """An encoder with its masked-LM head; logits are computed at the hidden places only."""
+    """An encoder with its masked-LM head; logits, and what only they need of the last block, are
+    computed at the hidden places only."""
 
     def __init__(self, trunk: Encoder) -> None:
         super().__init__()
@@ -95,7 +98,7 @@ class MaskedLM(nn.Module):
 
     def forward(self, batch: MaskedBatch) -> Tensor:
         """Logits (M, V)."""
-        return self.logits(self.trunk(batch.tokens, batch.layout)[batch.places])
+        return self.logits(self.trunk(batch.tokens, batch.layout, wanted=batch.places))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Which token stands at each of these hidden states? (..., E) -> (..., V)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hornbook.errors import DataError
 from hornbook.models.bert import Bert, BertConfig, NextSentenceHead
+from hornbook.nn.layout import first_places
 from hornbook.nn.losses import LossSum, cross_entropy_sum
 from hornbook.tasks.masked_lm import MaskedBatch, Masking
 
@@ -72,9 +73,11 @@ class BertPretraining(nn.Module):
         return self.trunk.config
 
     def forward(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        hidden = self.trunk(batch.masked.tokens, batch.masked.layout, batch.segments)
-        guesses = self.head(hidden[batch.masked.places], self.trunk.token_embedding())
-        return guesses, self.next_sentence(batch.masked.layout.first(hidden))
+        tokens, layout, places = batch.masked.tokens, batch.masked.layout, batch.masked.places
+        wanted = torch.cat([places, first_places(layout, tokens)])
+        hidden = self.trunk(tokens, layout, batch.segments, wanted=wanted)
+        at_places, first = hidden.split([len(places), len(wanted) - len(places)])
+        return self.head(at_places, self.trunk.token_embedding()), self.next_sentence(first)
 
 
 def loss_of(model: nn.Module, batch: PairBatch) -> LossSum:

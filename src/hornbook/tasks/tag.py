@@ -262,9 +262,10 @@ class Tag:
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
-        """Cross-entropy over first sub-words, in nats."""
+        """Cross-entropy over first sub-words, in nats; the last block goes on with these alone."""
         assert batch.targets is not None
-        return cross_entropy_sum(model(batch), batch.targets)
+        tagged = (batch.targets != IGNORE).nonzero().squeeze(1)
+        return cross_entropy_sum(model(batch, tagged), batch.targets[tagged])
 
     # Predictions
 
