@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from hornbook.adapters.methods import prepare
 from hornbook.data.conversations import Dialogue
 from hornbook.evaluation.likelihood import mean_loss
 from hornbook.recipes.adaptation import adapt
+from hornbook.recipes.adaptation_opening import read_some
 from hornbook.recipes.adaptation_settings import AdaptSettings
 from hornbook.tasks.chat import Chat, ChatParts
 from hornbook.training.listeners import All
@@ -54,7 +56,7 @@ def taught(
     task = Chat.make(opened := bundle.open_model(model), ChatParts("x", train, held_out))
     network = task.build(opened)
     torch.manual_seed(0)
-    prepare(network, method, rank=RANK)
+    prepare(network, method, rank=RANK, read=partial(read_some, task, network, train))
     held_items = task.items(held_out)
 
     def loss() -> float:

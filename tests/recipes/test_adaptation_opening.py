@@ -12,6 +12,7 @@ from hornbook.config import settings_from
 from hornbook.errors import ConfigError, DataError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.gpt import GPT, GPTConfig
+from hornbook.quantization.nf4 import NF4Linear
 from hornbook.recipes import adaptation_run
 from hornbook.recipes.adaptation_opening import open_new
 from hornbook.recipes.adaptation_settings import AdaptSettings
@@ -35,6 +36,8 @@ def home(tmp_path_factory):
             for i, t in enumerate(TEXTS)]  # fmt: skip
     (folder / "questions_test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     pairs = "".join(f"{t},{t[::-1]}\n" for t in TEXTS)
+    judged = [{"prompt": t, "chosen": "may", "rejected": "june"} for t in TEXTS]
+    (folder / "judged.jsonl").write_text("".join(json.dumps(r) + "\n" for r in judged))
     (folder / "pairs.csv").write_text("first,second\n" + pairs)
     return folder
 
@@ -92,3 +95,16 @@ def test_a_rank_among_few_is_not_set_beside_one_among_all(home, monkeypatch):
     made = session(home, "embed", "pairs.csv")
     made.some_validation = made.parts.validation[:2]
     assert made._before([first]) == {"loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "model"),
+    [("fill", "texts.txt", "encoder"), ("dpo", "judged.jsonl", "decoder")],
+)
+def test_a_model_reads_some_examples_before_it_is_rounded(home, task, data, model):
+    """Each layer has put back what its rounding costs, the same whenever the run is opened."""
+    opened = [session(home, task, data, model, method="qlora") for _ in range(2)]
+    layers = [[m for m in s.model.modules() if isinstance(m, NF4Linear)] for s in opened]
+    assert len(layers[0]) == 4
+    for one, again in zip(*layers, strict=True):
+        assert one.left is not None and torch.equal(one.weight, again.weight)

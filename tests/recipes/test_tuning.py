@@ -94,6 +94,11 @@ def test_a_range_with_values_that_no_run_can_have_is_refused(home, tmp_path, wan
     assert not (tmp_path / "s").exists()
 
 
+def test_whole_ends_leave_out_fractions_only_where_there_are_none(home, tmp_path):
+    search = search_of(home, tmp_path / "s", ["weight_decay=0..1", "rank=4..1024", "epochs=1..4"])
+    assert [one.whole for one in search.space] == [False, True, True]
+
+
 def test_values_that_do_not_go_together_fail_a_trial_and_not_the_search(home, tmp_path):
     search = search_of(home, tmp_path / "s", ["micro_batches=2,4"], "embed", "pairs.csv")
     record = search.run(tuning.Budget(n_trials=2), Telling())

@@ -11,6 +11,7 @@ qlora    lora beside matrices in 4 bits (`quantization.nf4`)
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,6 +22,7 @@ from hornbook.adapters.fused import matrices
 from hornbook.adapters.low_rank import LowRank
 from hornbook.errors import ConfigError, nearest
 from hornbook.quantization import nf4
+from hornbook.quantization.reconstruction import reconstructed
 
 METHODS = ("full", "head", "last-1", "last-2", "lora", "dora", "qlora")
 WITH_ADAPTER = ("lora", "dora", "qlora")
@@ -48,12 +50,14 @@ def prepare(
     dropout: float = 0.0,
     targets: str | None = None,
     rank_stabilized: bool = False,
+    read: Callable[[], object] | None = None,
 ) -> Prepared:
     """Make a model ready to be trained by a method; what does not learn is frozen.
 
     model: a trunk with a head (`.trunk`, `.head`; the head always learns) or a bare decoder. rank
     and what follows: of adapters; a fused layer gets one for each of its matrices; targets: a
-    pattern of layers' whole names, all linear layers of the blocks when None.
+    pattern of layers' whole names, all linear layers of the blocks when None. read: has the model
+    read something, by which qlora puts back what rounding costs most; without it nothing is.
 
     Raises ConfigError for a method that isn't one, or that this model can't follow.
     """
@@ -65,9 +69,6 @@ def prepare(
         model.requires_grad_(True)
     elif method in WITH_ADAPTER:
         pattern = targets or lora.ALL_BLOCK_LAYERS
-        lora.matched(model, pattern)  # before anything is rounded
-        if method == "qlora":
-            nf4.attach(model)
         kind = Dora if method == "dora" else LowRank
         adapted = lora.attach(
             model,
@@ -79,6 +80,9 @@ def prepare(
             divide=matrices,
             kind=kind,
         )
+        if method == "qlora":
+            rounded = reconstructed(model, nf4.matching(model), read) if read else None
+            nf4.attach(model, rounded=rounded)
     else:
         model.requires_grad_(False)
         if last := _LAST.fullmatch(method):

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hornbook.cli.train import pairs, stop_at_step
+from hornbook.cli.working import working
 from hornbook.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
     from hornbook.training.accelerator import place
 
     first = place()[0] == 0
+    loud = first and not wanted.quiet
+    watched = loud and sys.stderr.isatty()
     over = None
     if wanted.curve and place()[1] > 1:
         raise ConfigError(
@@ -170,11 +173,12 @@ def carry_out(given: dict[str, Any], wanted: Wanted) -> None:
                 "--dry-run and --show-masks are for a new run", hint="Leave out --resume or these."
             )
         over = finished(wanted.resume) if wanted.curve else None
-        session = (reopen if over is None else open_beside)(wanted.resume, given)
+        with working("opening the run") if watched else nullcontext():
+            session = (reopen if over is None else open_beside)(wanted.resume, given)
     else:
         _check_named(given)
-        session = open_new(settings_from(AdaptSettings, **given), wanted.out)
-    loud = first and not wanted.quiet
+        with working("opening model and data") if watched else nullcontext():
+            session = open_new(settings_from(AdaptSettings, **given), wanted.out)
     if wanted.show_masks:
         tables.show_masks(session)
         return

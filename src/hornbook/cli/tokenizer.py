@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hornbook.cli.working import working
 from hornbook.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def train_command(
     _ = ALGORITHMS[algorithm]  # a wrong name is told before anything is read
     path = _free(out, overwrite)
     corpus = _open(data, text)
-    with _working(f"learning {algorithm} from {corpus.name}") as say:
+    with working(f"learning {algorithm} from {corpus.name}") as say:
         tokenizer = train_tokenizer(algorithm, corpus.train, vocab_size, say=say)
         if vocab_size and algorithm != "character" and tokenizer.vocab_size < vocab_size:
             raise ConfigError(
@@ -94,11 +92,11 @@ def compare_command(
     others = {name: open_tokenizer(name) for name in names}
     rows: dict[str, Measures] = {}
     for algorithm in ALGORITHMS:
-        with _working(f"learning {algorithm} from {corpus.name}") as say:
+        with working(f"learning {algorithm} from {corpus.name}") as say:
             learnt = train_tokenizer(algorithm, corpus.train, vocab_size, say=say)
             rows[algorithm] = measure(learnt, corpus.validation())
     for name, other in others.items():
-        with _working(f"measuring {name}"):
+        with working(f"measuring {name}"):
             rows[name] = measure(other, corpus.validation())
     if as_json:
         print(json.dumps({name: as_dict(found) for name, found in rows.items()}, indent=2))
@@ -120,7 +118,7 @@ def count_command(
 
     opened = open_tokenizer(tokenizer)
     documents = (lambda: iter((sys.stdin.read(),))) if source == "-" else _all_of(source, text)
-    with _working(f"counting the tokens of {source}"):
+    with working(f"counting the tokens of {source}"):
         n = count_tokens(opened, documents())
     print(json.dumps({"tokens": n, "tokenizer": tokenizer, "source": source}) if as_json else n)
 
@@ -164,7 +162,7 @@ def adapt_command(
     path = _free(out, overwrite)
     old = open_tokenizer(base)
     corpus = _open(data, text)
-    with _working(f"adapting {base} to {corpus.name}") as say:
+    with working(f"adapting {base} to {corpus.name}") as say:
         new = adapt(old, corpus.train, vocab_size or USUAL_SIZE, say=say)
         before, after = (measure(t, corpus.validation()) for t in (old, new))
     new.save(path)
@@ -201,13 +199,13 @@ def audit_command(
     path = _free(out, overwrite) if out else None
     opened = open_tokenizer(tokenizer)
     documents = _all_of(source, text)
-    with _working(f"reading {source}"):
+    with working(f"reading {source}"):
         found = worst_split(opened, words_of(documents()), n=max(top, 4 * add))
     report: dict[str, Any] = {"worst": [asdict(split) for split in found[:top]]}
     if path:
         chosen = [s.word for s in found if opened.can_add(s.word)][:add]
         larger = opened.with_tokens(chosen)
-        with _working("counting before and after"):
+        with working("counting before and after"):
             before, after = (count_tokens(t, documents()) for t in (opened, larger))
         larger.save(path)
         report |= {"added": chosen, "before": before, "after": after, "path": str(path)}
@@ -256,25 +254,3 @@ def _free(out: Path, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} exists already", hint="Give another --out, or --overwrite.")
     return path
-
-
-@contextmanager
-def _working(what: str) -> Iterator[Callable[[str], None]]:
-    """Say what is being done where that takes more than two seconds; yields a way to say more."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-
-    def say(sentence: str) -> None:
-        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
-
-    if console.is_terminal:
-        with console.status(f"{what} …"):
-            yield say
-        return
-    timer = threading.Timer(2.0, say, [f"{what} …"])
-    timer.start()
-    try:
-        yield say
-    finally:
-        timer.cancel()

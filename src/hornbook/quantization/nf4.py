@@ -10,7 +10,8 @@ scale, its largest magnitude. Double quantisation keeps these scales in 8 bits a
 256, their mean apart: 4.13 bits a weight instead of 4.5.
 
 The floats exist for some rows at a time only, forth and back. Where 64 does not divide the inputs a
-block is the largest that does; scales that are rounded are so to torch's float8_e4m3.
+block is the largest that does; scales that are rounded are so to torch's float8_e4m3. What rounding
+costs most can be put back as a low-rank sum (`quantization.reconstruction`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -62,13 +64,16 @@ class NF4Linear(nn.Module):
 
     packed: (d_out, d_in / 2) uint8. scales: (d_out * d_in / block,) float32; or, quantised once
     more, the bytes of as many float8 numbers, with `steps` of each group and `middle`, the mean of
-    all. digest: of the matrix that was rounded. Raises ConfigError for an odd number of inputs.
+    all. left (d_out, r), right (r, d_in): their product is added to the matrix; bfloat16, or None.
+    digest: of the matrix that was rounded. Raises ConfigError for an odd number of inputs.
     """
 
     packed: Tensor
     scales: Tensor
     steps: Tensor | None
     middle: Tensor | None
+    left: Tensor | None
+    right: Tensor | None
     bias: Tensor | None
 
     def __init__(self, base: nn.Linear, *, double: bool = True) -> None:
@@ -88,7 +93,13 @@ class NF4Linear(nn.Module):
         self.register_buffer("scales", kept)
         self.register_buffer("steps", steps)
         self.register_buffer("middle", middle)
+        self.register_buffer("left", None)
+        self.register_buffer("right", None)
         self.register_buffer("bias", None if base.bias is None else base.bias.detach().clone())
+
+    def add(self, left: Tensor, right: Tensor) -> None:
+        """Add a product to the matrix: (d_out, r) times (r, d_in), kept in bfloat16."""
+        self.left, self.right = left.bfloat16(), right.bfloat16()
 
     def forward(self, x: Tensor) -> Tensor:
         device = x.device.type
@@ -109,7 +120,10 @@ class NF4Linear(nn.Module):
         values = F.embedding(self.packed[begin:end].int(), _pairs().to(self.packed.device))
         scales = self._scales(begin * per_row, end * per_row)
         blocks = values.view(end - begin, per_row, self.block)
-        return (blocks * scales.view(-1, per_row, 1)).flatten(1)
+        rows = (blocks * scales.view(-1, per_row, 1)).flatten(1)
+        if self.left is not None and self.right is not None:
+            rows.addmm_(self.left[begin:end].float(), self.right.float())
+        return rows
 
     def _scales(self, begin: int, end: int) -> Tensor:
         kept = self.scales[begin:end]
@@ -152,20 +166,35 @@ class _Multiply(Function):
         return g_x, None
 
 
-def attach(model: nn.Module, *, targets: str = BLOCK_LAYERS, double: bool = True) -> list[str]:
-    """Put 4 bits in the place of each linear layer whose name matches whole, and freeze the rest.
+def attach(
+    model: nn.Module,
+    *,
+    targets: str = BLOCK_LAYERS,
+    double: bool = True,
+    rounded: Mapping[str, NF4Linear] | None = None,
+) -> list[str]:
+    """Put 4 bits in the place of each linear layer whose name matches whole.
 
-    double: scales in 8 bits too. Returns the names. Raises ConfigError when none matches.
+    double: scales in 8 bits too. rounded: layers that are in 4 bits already, by their names.
+    Returns the names. Raises ConfigError when none matches.
     """
+    linear = matching(model, targets)
+    names, rounded = list(linear), rounded or {}
+    for name in names:
+        base = linear.pop(name)
+        layer = rounded[name] if name in rounded else NF4Linear(base, double=double)
+        _put(model, name, layer.train(model.training))
+    return names
+
+
+def matching(model: nn.Module, targets: str = BLOCK_LAYERS) -> dict[str, nn.Linear]:
+    """Linear layers whose names match whole. Raises ConfigError when none does."""
     linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    chosen = [name for name in linear if re.fullmatch(targets, name)]
+    chosen = {name: layer for name, layer in linear.items() if re.fullmatch(targets, name)}
     if not chosen:
         raise ConfigError(
             f"no linear layer's name matches '{targets}'", hint=f"There are: {list(linear)[:12]}."
         )
-    model.requires_grad_(False)
-    for name in chosen:
-        _put(model, name, NF4Linear(linear.pop(name), double=double).train(model.training))
     return chosen
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,6 +28,7 @@ from hornbook.tasks.task import Finding, Parts, Task
 from hornbook.training.accelerator import make_accelerator, place
 from hornbook.training.emissions import country
 
+N_READ, N_SPREAD = 1024, 64  # tokens that a model reads before it is rounded, of so many examples
 USES = {"train": "learn from", "validation": "choose the best weights by"}
 
 
@@ -111,9 +114,21 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
         dropout=settings.adapter_dropout,
         targets=settings.targets,
         rank_stabilized=settings.rank_stabilized,
+        read=partial(read_some, task, model, parts.train),
     )
     chosen = decided(settings, d_model=width(model))
     return Session(chosen.settings, chosen.names, bundle, parts, task, model, prepared, folder)
+
+
+def read_some(task: Task, model: nn.Module, examples: Sequence[Any]) -> None:
+    """Have a model read about a thousand tokens of examples from all over."""
+    spread = examples[:: max(1, len(examples) // N_SPREAD)][:N_SPREAD]
+    items, n_tokens = [], 0
+    for item in task.items(spread):
+        if n_tokens < N_READ:
+            items.append(item)
+            n_tokens += task.length(item)
+    task.loss(model, task.collate(items))
 
 
 def _refuse_empty(parts: Parts, data: str) -> None:

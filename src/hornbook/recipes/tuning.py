@@ -44,6 +44,7 @@ from hornbook.recipes.tuning_space import (
     inside,
     named_space,
     own_settings,
+    with_fractions,
 )
 from hornbook.recipes.tuning_trial import Listener, Watching, goes_on, seconds_in
 from hornbook.records import (
@@ -106,6 +107,7 @@ class Search:
                     "everything is fixed, nothing is left to search", hint="Leave out a --set."
                 )
             check_ends(self.space, self._possible)
+            self.space = with_fractions(self.space, self._possible)
 
     def keep(self) -> None:
         """Write down what is searched, for `--resume`; where it is written already, nothing."""

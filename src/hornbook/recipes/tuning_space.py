@@ -95,6 +95,24 @@ def check_ends(
             _check_fraction(one, settle)
 
 
+def with_fractions(
+    space: Sequence[SearchedSetting], settle: Callable[[Mapping[str, Any]], object]
+) -> list[SearchedSetting]:
+    """weight_decay=0..1 is meant with all that lies between, rank=4..16 with whole numbers, since a
+    rank has no others; epochs=1..4 too. settle: as for `check_ends`."""
+
+    def filled(one: SearchedSetting) -> SearchedSetting:
+        if not one.whole or one.name == "epochs":
+            return one
+        try:
+            _check_fraction(one, settle)
+        except ConfigError:
+            return one
+        return one.model_copy(update={"whole": False})
+
+    return [filled(one) for one in space]
+
+
 def _check_fraction(one: SearchedSetting, settle: Callable[[Mapping[str, Any]], object]) -> None:
     """Raise ConfigError for rank=4.0..16.0: its ends are whole, and 4.5 is between them."""
     assert one.low is not None and one.high is not None
