@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,7 +115,7 @@ class Answer:
         """As `data.questions.open_questions`: SQuAD's JSON, jsonl; divided by article."""
         found = open_questions(data, columns, seed=seed)
         return Parts(
-            str(data),
+            Path(data).expanduser().resolve().name,
             found.train,
             found.validation,
             found.test or None,

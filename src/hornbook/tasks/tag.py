@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -113,7 +114,7 @@ class Tag:
                 hint="Is it the right column? Name it: --column tags=3.",
             )
         return Parts(
-            str(data),
+            Path(data).expanduser().resolve().name,
             found.train,
             found.validation,
             found.test or None,
