@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from hornbook.training.adamw_8bit import AdamW8bit, names_in_8_bits
 from hornbook.training.muon import Muon
-from hornbook.training.rows import RowGradients
+from hornbook.training.row_steps import RowSteps
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -55,10 +55,11 @@ def decay_groups(
 
 
 def adamw(groups: list[dict], *, betas: tuple[float, float] = (0.9, 0.999)) -> Optimizer:
-    """Fused AdamW over `decay_groups`; takes gradients by rows too (`training.rows`)."""
+    """Fused AdamW over `decay_groups`; takes gradients by rows too, and steps by rows
+    (`training.row_steps`)."""
     fused = all(_fusible(p) for g in groups for p in g["params"])
     optimizer = AdamW(groups, betas=betas, fused=fused)
-    RowGradients(optimizer)
+    RowSteps(optimizer)
     return optimizer
 
 
