@@ -23,7 +23,7 @@ from hornbook.adapters import lora
 from hornbook.adapters.methods import prepare
 from hornbook.models.gpt import GPT, GPTConfig
 from hornbook.nn.layout import Ragged
-from hornbook.quantization.nf4 import NF4Linear, levels
+from hornbook.quantization.four_bits import FourBitLinear, levels
 
 torch.manual_seed(0)
 
@@ -175,7 +175,7 @@ assert min(shares.values()) > 0.9
 # %%
 print("levels:", [round(v, 2) for v in levels().tolist()])
 plain = nn.Linear(512, 512)
-small = NF4Linear(plain)
+small = FourBitLinear(plain)
 n_bytes = sum(b.numel() * b.element_size() for b in small.buffers())
 error = (small.weight - plain.weight).std() / plain.weight.std()
 print(f"{n_bytes / plain.weight.numel() * 8:.2f} bits a weight, {error.item():.1%} away")

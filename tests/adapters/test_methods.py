@@ -16,7 +16,7 @@ from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from hornbook.models.llama import Llama, LlamaConfig
 from hornbook.nn.layout import Ragged
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization.four_bits import FourBitLinear
 from hornbook.recipes.rates import rate_of
 from hornbook.tasks.masked_lm import MaskedLM
 from hornbook.training.optimizers import decay_groups
@@ -70,7 +70,7 @@ def test_what_every_adapter_keeps(llama, method):
     with lora.switched_off(llama):
         assert torch.equal(_run(llama), base)  # taken apart again, the base has its bits
     lora.merge(llama)
-    assert {type(m) for m in llama.modules()}.isdisjoint({lora.LoRALinear, NF4Linear})
+    assert {type(m) for m in llama.modules()}.isdisjoint({lora.LoRALinear, FourBitLinear})
     torch.testing.assert_close(_run(llama), attached, atol=1e-4, rtol=1e-4)
 
 

@@ -18,7 +18,7 @@ from hornbook.interop.peft import load_adapter, save_adapter
 from hornbook.nn.layout import Ragged
 from hornbook.nn.losses import IGNORE, LossSum, cross_entropy_sum
 from hornbook.nn.precision import Precision
-from hornbook.quantization.nf4 import restore
+from hornbook.quantization.four_bits import restore
 from hornbook.tasks.masked_lm import MaskedBatch, MaskedLM
 from hornbook.training.accelerator import make_accelerator
 from hornbook.training.loop import train_steps

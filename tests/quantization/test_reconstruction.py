@@ -8,12 +8,12 @@ from torch import nn
 
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.nn.layout import Ragged
-from hornbook.quantization import nf4
-from hornbook.quantization.nf4 import NF4Linear, matching
+from hornbook.quantization import four_bits
+from hornbook.quantization.four_bits import FourBitLinear, matching
 from hornbook.quantization.reconstruction import reconstructed
 
 
-def one_layer(rank: int) -> tuple[nn.Linear, torch.Tensor, NF4Linear]:
+def one_layer(rank: int) -> tuple[nn.Linear, torch.Tensor, FourBitLinear]:
     """A layer, inputs of which a few are far larger than others, and the layer in 4 bits."""
     torch.manual_seed(0)
     layer = nn.Linear(64, 48)
@@ -26,7 +26,7 @@ def one_layer(rank: int) -> tuple[nn.Linear, torch.Tensor, NF4Linear]:
 def test_no_change_of_that_rank_leaves_less_of_the_outputs_loss(rank):
     """Theorem 1's optimum, by the whole decomposition of what the outputs lose."""
     layer, x, small = one_layer(rank)
-    plain = NF4Linear(layer)
+    plain = FourBitLinear(layer)
     lost = (layer.weight - plain.weight) @ x.T
     least = torch.linalg.svdvals(lost)[rank:].square().sum().sqrt()
     left = ((layer.weight - small.weight) @ x.T).norm()
@@ -36,7 +36,7 @@ def test_no_change_of_that_rank_leaves_less_of_the_outputs_loss(rank):
 
 def test_a_decomposition_that_has_seen_no_inputs_leaves_more():
     layer, x, small = one_layer(4)
-    lost = layer.weight - NF4Linear(layer).weight
+    lost = layer.weight - FourBitLinear(layer).weight
     u, s, v = torch.linalg.svd(lost)
     blind = lost - (u[:, :4] * s[:4]) @ v[:4]
     assert ((layer.weight - small.weight) @ x.T).norm() < 0.8 * (blind @ x.T).norm()
@@ -70,7 +70,7 @@ def test_a_model_of_which_some_is_never_reached():
     rounded = reconstructed(model, matching(model), run, rank=2)
     assert torch.equal(torch.rand(3), drawn) and model.training
     assert set(rounded) == {n for n in matching(model) if n.startswith("blocks.0.")}
-    names = nf4.attach(model, rounded=rounded)
+    names = four_bits.attach(model, rounded=rounded)
     assert model.blocks[0].attention.qkv is rounded["blocks.0.attention.qkv"]
     assert unused.weight.shape == model.blocks[1].feed_forward.down.weight.shape
     assert model.blocks[1].feed_forward.down.left is None and len(names) == 7

@@ -12,7 +12,7 @@ from hornbook.config import settings_from
 from hornbook.errors import ConfigError, DataError
 from hornbook.models.bert import Bert, BertConfig
 from hornbook.models.gpt import GPT, GPTConfig
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization.four_bits import FourBitLinear
 from hornbook.recipes import adaptation_run
 from hornbook.recipes.adaptation_opening import open_new
 from hornbook.recipes.adaptation_settings import AdaptSettings
@@ -104,7 +104,7 @@ def test_a_rank_among_few_is_not_set_beside_one_among_all(home, monkeypatch):
 def test_a_model_reads_some_examples_before_it_is_rounded(home, task, data, model):
     """Each layer has put back what its rounding costs, the same whenever the run is opened."""
     opened = [session(home, task, data, model, method="qlora") for _ in range(2)]
-    layers = [[m for m in s.model.modules() if isinstance(m, NF4Linear)] for s in opened]
+    layers = [[m for m in s.model.modules() if isinstance(m, FourBitLinear)] for s in opened]
     assert len(layers[0]) == 4
     for one, again in zip(*layers, strict=True):
         assert one.left is not None and torch.equal(one.weight, again.weight)

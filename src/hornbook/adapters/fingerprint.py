@@ -11,7 +11,7 @@ import hashlib
 from torch import nn
 
 from hornbook.adapters.lora import LoRALinear
-from hornbook.quantization.nf4 import NF4Linear, digest
+from hornbook.quantization.four_bits import FourBitLinear, digest
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -25,7 +25,7 @@ def fingerprint(model: nn.Module) -> str:
 def _collect(module: nn.Module, prefix: str, digests: dict[str, str]) -> None:
     if isinstance(module, LoRALinear):
         module = module.base
-    if isinstance(module, NF4Linear):
+    if isinstance(module, FourBitLinear):
         digests[f"{prefix}weight"] = module.digest
         if module.bias is not None:
             digests[f"{prefix}bias"] = digest(module.bias)

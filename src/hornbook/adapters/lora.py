@@ -26,8 +26,8 @@ from hornbook.adapters.fused import Part, matrices, whole
 from hornbook.adapters.heads import SwitchedHead
 from hornbook.adapters.low_rank import Linear, LowRank, LowRankConfig
 from hornbook.errors import CheckpointError, ConfigError, nearest
-from hornbook.quantization import nf4
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization import four_bits
+from hornbook.quantization.four_bits import FourBitLinear
 
 DEFAULT = "default"
 ALL_BLOCK_LAYERS = r"(trunk\.)?(blocks|encoder|decoder)\.\d+\..*"
@@ -132,7 +132,7 @@ def matched(
 
 def linear_layers(model: nn.Module) -> list[str]:
     """Names of layers that can be adapted, or are."""
-    kinds = (nn.Linear, NF4Linear, LoRALinear)
+    kinds = (nn.Linear, FourBitLinear, LoRALinear)
     found = [name for name, m in model.named_modules() if isinstance(m, kinds)]
     inner = tuple(f"{name}." for name in adapters(model))
     return [name for name in found if not inner or not name.startswith(inner)]
@@ -224,7 +224,7 @@ def merge(model: nn.Module) -> None:
     for name, part in list(model.named_modules()):
         if isinstance(part, SwitchedHead):
             _put(model, name, part.current)
-    nf4.restore(model)
+    four_bits.restore(model)
     model.requires_grad_(True)
 
 

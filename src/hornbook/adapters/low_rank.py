@@ -24,9 +24,9 @@ from torch.autograd.function import once_differentiable
 
 from hornbook.adapters.fused import Part
 from hornbook.errors import ConfigError
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization.four_bits import FourBitLinear
 
-Linear = nn.Linear | NF4Linear
+Linear = nn.Linear | FourBitLinear
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ head     the head alone, on a frozen trunk
 last-N   the last N blocks, the norm behind them and the head
 lora     low-rank changes of frozen matrices (`adapters.lora`), and the head
 dora     the same, and the length of each row (`adapters.dora`)
-qlora    lora beside matrices in 4 bits (`quantization.nf4`)
+qlora    lora beside matrices in 4 bits (`quantization.four_bits`)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hornbook.adapters.dora import Dora
 from hornbook.adapters.fused import matrices
 from hornbook.adapters.low_rank import LowRank
 from hornbook.errors import ConfigError, nearest
-from hornbook.quantization import nf4
+from hornbook.quantization import four_bits
 from hornbook.quantization.reconstruction import reconstructed
 
 METHODS = ("full", "head", "last-1", "last-2", "lora", "dora", "qlora")
@@ -81,8 +81,8 @@ def prepare(
             kind=kind,
         )
         if method == "qlora":
-            rounded = reconstructed(model, nf4.matching(model), read) if read else None
-            nf4.attach(model, rounded=rounded)
+            rounded = reconstructed(model, four_bits.matching(model), read) if read else None
+            four_bits.attach(model, rounded=rounded)
     else:
         model.requires_grad_(False)
         if last := _LAST.fullmatch(method):

@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization.four_bits import FourBitLinear
 
 RANK = 8  # .24 bits more for each weight of 1,000 x 1,000
 N_BEYOND, N_ROUNDS = 8, 3  # of the search for singular vectors (Halko et al. 2011, section 1.6)
@@ -35,13 +35,13 @@ def reconstructed(
     run: Callable[[], object],
     *,
     rank: int = RANK,
-) -> dict[str, NF4Linear]:
+) -> dict[str, FourBitLinear]:
     """Layers in 4 bits with what their rounding costs most added, those that `run` reaches.
 
     run: has the model read something; each layer is rounded when it first sees an input, which is
     that of floats, and nothing else is kept. Random numbers are as before, afterwards.
     """
-    found: dict[str, NF4Linear] = {}
+    found: dict[str, FourBitLinear] = {}
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...], *, name: str) -> None:
         if name not in found:
@@ -63,10 +63,12 @@ def reconstructed(
     return found
 
 
-def _rounded(layer: nn.Linear, x: Tensor, rank: int) -> NF4Linear:
+def _rounded(layer: nn.Linear, x: Tensor, rank: int) -> FourBitLinear:
     """x: (n, d_in)."""
-    rounded = NF4Linear(layer)
+    rounded = FourBitLinear(layer)
     lost = layer.weight.float() - rounded.weight
+    if not lost.any():  # it was in 4 bits already
+        return rounded
     left = _leading(lost @ x.float().T, rank)
     rounded.add(left, left.T @ lost)
     return rounded

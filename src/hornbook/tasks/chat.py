@@ -29,7 +29,7 @@ from hornbook.models.llama import Llama
 from hornbook.models.modern_gpt import ModernGPT
 from hornbook.models.vocabulary import grow
 from hornbook.nn.losses import LossSum
-from hornbook.quantization.nf4 import NF4Linear
+from hornbook.quantization.four_bits import FourBitLinear
 from hornbook.tasks.chat_findings import chat_findings
 from hornbook.tasks.language_modeling import (
     Marked,
@@ -244,7 +244,7 @@ class Chat:
             predictions[item.source]["loss"] += loss
             predictions[item.source]["n_targets"] += int(item.learnt.sum())
         # Plain layers write faster; a base in 4 bits would be unpacked, and stays as it is.
-        packed = any(isinstance(part, NF4Linear) for part in model.modules())
+        packed = any(isinstance(part, FourBitLinear) for part in model.modules())
         with nullcontext() if packed else merged(model):
             self._answer(
                 model, asked, predictions, lambda n: progress and progress(len(items) + n, n_steps)

@@ -1,13 +1,15 @@
-"""NF4: a frozen matrix in 4 bits, for an adapter to learn beside it (Dettmers et al. 2023, "QLoRA:
+"""A frozen matrix in 4 bits, for an adapter to learn beside it (Dettmers et al. 2023, "QLoRA:
 Efficient Finetuning of Quantized LLMs", sections 2 and 3).
 
-    attach(model)          # linear layers of the blocks become NF4Linear; there is no way back to
-    restore(model)         # the lost bits, only to floats of the same numbers
+    attach(model)     # linear layers of the blocks become FourBitLinear; there is no way back to
+    restore(model)    # the lost bits, only to floats of the same numbers
 
-Sixteen values, unevenly apart: quantiles of a normal distribution, which weights about follow, so
-that each is used as often as any other; one of them is exactly 0. A block of 64 weights shares one
-scale, its largest magnitude. Double quantisation keeps these scales in 8 bits as well, in groups of
-256, their mean apart: 4.13 bits a weight instead of 4.5.
+A matrix that was in 4 bits already stays as it was (`quantization.even_steps`): 5 bits a weight,
+and nothing is lost. All others become NF4: sixteen values, unevenly apart: quantiles of a normal
+distribution, which weights about follow, so that each is used as often as any other; one of them is
+exactly 0. A block of 64 weights shares one scale, its largest magnitude. Double quantisation keeps
+these scales in 8 bits as well, in groups of 256, their mean apart: 4.13 bits a weight instead of
+4.5.
 
 The floats exist for some rows at a time only, forth and back. Where 64 does not divide the inputs a
 block is the largest that does; scales that are rounded are so to torch's float8_e4m3. What rounding
@@ -31,6 +33,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from hornbook.errors import ConfigError
+from hornbook.quantization import even_steps
 
 BLOCK = 64  # weights that share a scale
 GROUP = 256  # scales that share a scale
@@ -44,7 +47,7 @@ OFFSET = 0.5 * ((1 - 1 / 32) + (1 - 1 / 30))
 
 @lru_cache(maxsize=1)
 def levels() -> Tensor:
-    """The sixteen values, from -1 to 1 (section 3, equation 4): eight above 0, seven below, 0."""
+    """NF4's sixteen values, from -1 to 1 (section 3, equation 4): eight above 0, seven below, 0."""
     quantile = NormalDist().inv_cdf
     above = [quantile(0.5 + (OFFSET - 0.5) * i / 8) for i in range(8, 0, -1)]
     below = [-quantile(0.5 + (OFFSET - 0.5) * i / 7) for i in range(7, 0, -1)]
@@ -52,26 +55,29 @@ def levels() -> Tensor:
     return values / values.abs().max()
 
 
-@lru_cache(maxsize=1)
-def _pairs() -> Tensor:
+@lru_cache(maxsize=2)
+def _pairs(even: bool) -> Tensor:
     """(256, 2): the two values that a byte stands for, the first in its high bits."""
     byte = torch.arange(256)
-    return levels()[torch.stack([byte >> 4, byte & 15], 1)]
+    values = torch.arange(16.0) if even else levels()
+    return values[torch.stack([byte >> 4, byte & 15], 1)]
 
 
-class NF4Linear(nn.Module):
+class FourBitLinear(nn.Module):
     """A frozen linear layer in 4 bits: (..., d_in) -> (..., d_out).
 
     packed: (d_out, d_in / 2) uint8. scales: (d_out * d_in / block,) float32; or, quantised once
     more, the bytes of as many float8 numbers, with `steps` of each group and `middle`, the mean of
-    all. left (d_out, r), right (r, d_in): their product is added to the matrix; bfloat16, or None.
-    digest: of the matrix that was rounded. Raises ConfigError for an odd number of inputs.
+    all; or, of even steps, these in float16, with as many `lows` that are added. left (d_out, r),
+    right (r, d_in): their product is added to the matrix; bfloat16, or None. digest: of the matrix
+    that was rounded. Raises ConfigError for an odd number of inputs.
     """
 
     packed: Tensor
     scales: Tensor
     steps: Tensor | None
     middle: Tensor | None
+    lows: Tensor | None
     left: Tensor | None
     right: Tensor | None
     bias: Tensor | None
@@ -84,15 +90,23 @@ class NF4Linear(nn.Module):
                 f"a layer of {self.in_features} inputs can't be packed two in a byte",
                 hint="Leave it out of the targets.",
             )
-        self.block = math.gcd(BLOCK, self.in_features)
         self.digest = digest(base.weight)
-        weight = base.weight.detach().float()
-        scales = weight.reshape(-1, self.block).abs().amax(1).clamp(min=1e-12)
-        self.register_buffer("packed", _packed(weight, scales, self.block))
-        kept, steps, middle = _rounded(scales) if double else (scales, None, None)
-        self.register_buffer("scales", kept)
+        steps = middle = lows = None
+        if even := even_steps.found_in(base.weight):
+            self.block = even_steps.BLOCK
+            numbers, scales, lows = even.numbers, even.steps, even.lows
+        else:
+            self.block = math.gcd(BLOCK, self.in_features)
+            weight = base.weight.detach().float()
+            scales = weight.reshape(-1, self.block).abs().amax(1).clamp(min=1e-12)
+            numbers = _nearest(weight, scales, self.block)
+            if double:
+                scales, steps, middle = _rounded(scales)
+        self.register_buffer("packed", numbers[:, 0::2] << 4 | numbers[:, 1::2])
+        self.register_buffer("scales", scales)
         self.register_buffer("steps", steps)
         self.register_buffer("middle", middle)
+        self.register_buffer("lows", lows)
         self.register_buffer("left", None)
         self.register_buffer("right", None)
         self.register_buffer("bias", None if base.bias is None else base.bias.detach().clone())
@@ -117,10 +131,13 @@ class NF4Linear(nn.Module):
     def rows(self, begin: int, end: int) -> Tensor:
         """Rows begin ... end of the float matrix."""
         per_row = self.in_features // self.block
-        values = F.embedding(self.packed[begin:end].int(), _pairs().to(self.packed.device))
+        pairs = _pairs(self.lows is not None).to(self.packed.device)
+        values = F.embedding(self.packed[begin:end].int(), pairs)
         scales = self._scales(begin * per_row, end * per_row)
-        blocks = values.view(end - begin, per_row, self.block)
-        rows = (blocks * scales.view(-1, per_row, 1)).flatten(1)
+        blocks = values.view(end - begin, per_row, self.block) * scales.view(-1, per_row, 1)
+        if self.lows is not None:
+            blocks += self.lows[begin * per_row : end * per_row].float().view(-1, per_row, 1)
+        rows = blocks.flatten(1)
         if self.left is not None and self.right is not None:
             rows.addmm_(self.left[begin:end].float(), self.right.float())
         return rows
@@ -128,7 +145,7 @@ class NF4Linear(nn.Module):
     def _scales(self, begin: int, end: int) -> Tensor:
         kept = self.scales[begin:end]
         if self.steps is None or self.middle is None:
-            return kept
+            return kept.float()
         group = torch.arange(begin, end, device=kept.device) // GROUP
         return kept.view(torch.float8_e4m3fn).float() * self.steps[group] + self.middle
 
@@ -145,7 +162,7 @@ class _Multiply(Function):
     """x W^T. The weight is frozen, so that nothing is kept: the way back unpacks it again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: NF4Linear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: FourBitLinear) -> Tensor:
         ctx.layer = layer
         y = x.new_empty(len(x), layer.out_features)
         for begin in range(0, layer.out_features, N_AT_ONCE):
@@ -171,7 +188,7 @@ def attach(
     *,
     targets: str = BLOCK_LAYERS,
     double: bool = True,
-    rounded: Mapping[str, NF4Linear] | None = None,
+    rounded: Mapping[str, FourBitLinear] | None = None,
 ) -> list[str]:
     """Put 4 bits in the place of each linear layer whose name matches whole.
 
@@ -182,7 +199,7 @@ def attach(
     names, rounded = list(linear), rounded or {}
     for name in names:
         base = linear.pop(name)
-        layer = rounded[name] if name in rounded else NF4Linear(base, double=double)
+        layer = rounded[name] if name in rounded else FourBitLinear(base, double=double)
         _put(model, name, layer.train(model.training))
     return names
 
@@ -201,7 +218,7 @@ def matching(model: nn.Module, targets: str = BLOCK_LAYERS) -> dict[str, nn.Line
 def restore(model: nn.Module) -> None:
     """Put float layers of the same numbers back."""
     for name, part in list(model.named_modules()):
-        if isinstance(part, NF4Linear):
+        if isinstance(part, FourBitLinear):
             _put(model, name, part.restored())
 
 
@@ -213,13 +230,11 @@ def digest(tensor: Tensor) -> str:
     return hashlib.sha256(f"{tuple(tensor.shape)}".encode() + sampled).hexdigest()
 
 
-def _packed(weight: Tensor, scales: Tensor, block: int) -> Tensor:
-    """Each weight to the nearest level, two in a byte."""
+def _nearest(weight: Tensor, scales: Tensor, block: int) -> Tensor:
+    """The number of the level that is nearest to each weight."""
     between = (levels()[1:] + levels()[:-1]) / 2
     scaled = weight.reshape(-1, block) / scales[:, None]
-    nearest = torch.bucketize(scaled, between.to(weight.device)).to(torch.uint8)
-    first, second = nearest.view(len(weight), -1, 2).unbind(2)
-    return first << 4 | second
+    return torch.bucketize(scaled, between.to(weight.device)).to(torch.uint8).view(weight.shape)
 
 
 def _rounded(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hornbook.errors import ConfigError
-from hornbook.quantization import nf4
+from hornbook.quantization import four_bits
 
 # Dettmers et al. 2023, appendix E.
 PUBLISHED = [
@@ -32,7 +32,7 @@ PUBLISHED = [
 
 
 def test_the_values_are_the_published_ones():
-    torch.testing.assert_close(nf4.levels(), torch.tensor(PUBLISHED), atol=1e-6, rtol=0)
+    torch.testing.assert_close(four_bits.levels(), torch.tensor(PUBLISHED), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("double", [False, True])
@@ -40,10 +40,10 @@ def test_each_weight_is_the_nearest_of_its_block(double):
     """d_out is more than is unpacked at a time, and d_in no multiple of 64: blocks of 32."""
     torch.manual_seed(0)
     base = nn.Linear(96, 300)
-    layer = nf4.NF4Linear(base, double=double)
+    layer = four_bits.FourBitLinear(base, double=double)
     blocks = base.weight.detach().reshape(-1, 32)
     scales = blocks.abs().amax(1, keepdim=True)
-    choices = (scales[..., None] * nf4.levels()).expand(-1, 32, -1)
+    choices = (scales[..., None] * four_bits.levels()).expand(-1, 32, -1)
     nearest = choices.gather(2, (blocks[..., None] - choices).abs().argmin(2, keepdim=True))
     found = layer.weight.view(-1, 32)
     # float8 has 3 bits after the point, and what it rounds are the scales' deviations.
@@ -54,7 +54,7 @@ def test_each_weight_is_the_nearest_of_its_block(double):
 
 def test_forward_and_gradient_are_those_of_its_matrix():
     torch.manual_seed(0)
-    layer = nf4.NF4Linear(nn.Linear(64, 300))
+    layer = four_bits.FourBitLinear(nn.Linear(64, 300))
     x = torch.randn(2, 5, 64, requires_grad=True)
     g = torch.randn(2, 5, 300)
     y = layer(x)
@@ -67,7 +67,7 @@ def test_forward_and_gradient_are_those_of_its_matrix():
 
 
 def test_bits_a_weight():
-    layer = nf4.NF4Linear(nn.Linear(1024, 1024, bias=False))
+    layer = four_bits.FourBitLinear(nn.Linear(1024, 1024, bias=False))
     n_bytes = sum(b.numel() * b.element_size() for b in layer.buffers())
     assert n_bytes * 8 / 2**20 == pytest.approx(4.127, abs=0.001)  # section 3
 
@@ -80,20 +80,20 @@ def test_normal_weights_lose_less_than_in_evenly_spaced_bits():
     blocks = base.weight.detach().view(-1, 64)
     step = blocks.abs().amax(1, keepdim=True) / 7
     even = (blocks / step).round() * step
-    found = nf4.NF4Linear(base).weight.view(-1, 64)
+    found = four_bits.FourBitLinear(base).weight.view(-1, 64)
     assert (found - blocks).square().mean() < 0.8 * (even - blocks).square().mean()
 
 
 def test_attach_restore_and_state(tmp_path):
     model = nn.ModuleDict({"blocks": nn.ModuleList([nn.ModuleDict({"up": nn.Linear(32, 16)})])})
-    assert nf4.attach(model) == ["blocks.0.up"]
+    assert four_bits.attach(model) == ["blocks.0.up"]
     rounded = model["blocks"][0]["up"]
-    other = nf4.NF4Linear(nn.Linear(32, 16))
+    other = four_bits.FourBitLinear(nn.Linear(32, 16))
     other.load_state_dict(rounded.state_dict())
     assert torch.equal(other.weight, rounded.weight)
-    nf4.restore(model)
+    four_bits.restore(model)
     assert torch.equal(model["blocks"][0]["up"].weight, rounded.weight)
     with pytest.raises(ConfigError, match="no linear layer"):
-        nf4.attach(model, targets="nowhere")
+        four_bits.attach(model, targets="nowhere")
     with pytest.raises(ConfigError, match="33 inputs"):
-        nf4.NF4Linear(nn.Linear(33, 4))
+        four_bits.FourBitLinear(nn.Linear(33, 4))
