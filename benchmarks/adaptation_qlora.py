@@ -1,6 +1,6 @@
-"""Claims: LoRA beside a base in 4 bits (QLoRA) ends with a held-out loss within 2 % of LoRA's beside
-the same base in floats. The matrices it stands beside take at most a sixth of their bytes where the
-base came in 4 bits, which it keeps, and a seventh where it is rounded to NF4.
+"""Claims: LoRA beside a base in 4 bits (QLoRA) ends with a held-out loss within 2 % of LoRA's
+beside the same base in floats. The matrices it stands beside take at most a sixth of their bytes
+where the base came in 4 bits, which it keeps, and a seventh where it is rounded to NF4.
 
     HORNBOOK_DATA=… python benchmarks/adaptation_qlora.py [--steps 100] [--model M]
 
@@ -11,8 +11,8 @@ lora: floats. qlora: SmolLM2's file is of 4 bits, Q4_1, and these stay. rounded:
 moved by a thousandth of themselves first, so that they lie between those steps and have to be
 rounded to NF4, as those of a file of floats are.
 Losses are nats a token of held-out answers. Bytes are those of the frozen matrices; what is not
-rounded, embeddings and norms, is the same in all and said apart. Steps in 4 bits are slower, as each
-unpacks the base: the seconds say by how much, if nothing else ran.
+rounded, embeddings and norms, is the same in all and said apart. Steps in 4 bits are slower, as
+each unpacks the base: the seconds say by how much, if nothing else ran.
 Needs: pip install 'hornbook[bench]'.
 """
 
@@ -64,8 +64,10 @@ def taught(
     *,
     moved: float = 0.0,
 ) -> Told:
-    """Adapt a model by a method, on the same items in the same order. moved: each weight of a linear
-    layer by about so much of itself, first."""
+    """Adapt a model by a method, on the same items in the same order.
+
+    moved: each weight of a linear layer by about so much of itself, first.
+    """
     task = Chat.make(opened := bundle.open_model(model), ChatParts("x", train, held_out))
     network = task.build(opened)
     torch.manual_seed(0)
