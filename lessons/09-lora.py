@@ -183,9 +183,9 @@ assert n_bytes < plain.weight.nbytes / 7
 
 # %% [markdown]
 # Its floats exist for some rows at a time, forth and back, and the gradient passes through to the
-# changes beside it: `prepare(model, "qlora")`. With `read=`, something for the model to read first, what
-# rounding costs most is put back as a product of rank 8. It is slower, as every step unpacks the
-# matrices; it is for models that would not fit.
+# changes beside it: `prepare(model, "qlora")`. With `read=`, something for the model to read first,
+# what rounding costs most is put back as a product of rank 8. It is slower, as every step unpacks
+# the matrices; it is for models that would not fit.
 #
 # On the command line: `hornbook finetune classify --method lora --set rank=8 ...`; what it leaves
 # in `adapter/` opens in peft, and peft's adapters open here.
