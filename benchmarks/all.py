@@ -42,7 +42,7 @@ COMMANDS = (
     "adaptation_classify reuters --seconds 1500",
     "adaptation_classify sst2 --seconds 5400",
     "adaptation_classify imdb --labelled 1000",
-    "adaptation_tag speed memory",
+    "adaptation_tag speed memory --turns 25",
     "adaptation_tag wnut",
     "adaptation_tag ewt",
     "adaptation_tag xquad",
