@@ -49,7 +49,7 @@ def test_a_lesson_runs(lesson, tmp_path, monkeypatch):
     if lesson.stem == "11-dpo":
         assert abs(seen["learnt"] - math.log(2)) < 0.05 and abs(seen["slope"] + 0.05) < 1e-3
         assert seen["reached"]["accuracy"] == 1 and seen["reached"]["kind"] > 0.9
-        assert abs(seen["kl"] - math.log(2)) < 0.15 and seen["right"] == 1
+        assert abs(seen["kl"] - math.log(2)) < 0.15 and seen["right"] > 0.9  # of what is drawn
         assert seen["pulled_reached"]["accuracy"] == 1 and seen["pulled_kl"] > 3 * seen["kl"]
         assert abs(seen["bounded_margin"] - 1) < 0.3
     if lesson.stem == "12-named-entities":

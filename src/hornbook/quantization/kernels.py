@@ -3,7 +3,9 @@
     y = gelu?(scale * (weight @ (x - zero)) + bias)      and, if asked, y rounded to 8 bits again
 
 oneDNN's runs on the processor's VNNI instructions (four 8-bit products an addition), three to four
-times as fast as float32. It is used where torch has it and where a timing shows that it pays.
+times as fast as float32. It is used where torch has it, where it adds right (processors with AVX2
+and no VNNI add two products in 16 bits, which large ones overflow, and say nothing), and where a
+timing shows that it pays.
 """
 
 from __future__ import annotations
@@ -93,11 +95,23 @@ def choose_kernel() -> Kernel:
     """oneDNN's product where this torch and this processor make it pay, else the reference."""
     if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         return Kernel("reference", reference, "this torch has no 8-bit product of oneDNN")
+    if not adds_right():
+        reason = "oneDNN's 8-bit products overflow on this processor, which has no VNNI"
+        return Kernel("reference", reference, reason)
     speedup = _speedup()
     measured = f"8-bit products measured at {speedup:.1f}x the speed of float32"
     if speedup < WORTH_IT:
         return Kernel("reference", reference, f"{measured}: float32 would be as fast")
     return Kernel("onednn", onednn, measured)
+
+
+@torch.inference_mode()
+def adds_right() -> bool:
+    """Whether oneDNN's sums of the largest products are the reference's, on this processor."""
+    weight = IntegerWeight.round(torch.tensor([[1.0], [-1.0]]).expand(2, 64), torch.zeros(2))
+    x = torch.full((4, 64), 255, dtype=torch.uint8)
+    fast, exact = (p(weight, Grid(1.0, 0), False, None)(x) for p in (onednn, reference))
+    return torch.allclose(fast, exact)
 
 
 @torch.inference_mode()
