@@ -51,7 +51,7 @@ def encode(text: str) -> torch.Tensor:
     return torch.tensor([ALPHABET.index(character) for character in text])
 
 
-much, unseen = encode(sentences(2000)), encode(sentences(100))
+much, unseen = encode(sentences(8000)), encode(sentences(600))
 little = much[:300]
 
 # %% [markdown]
@@ -103,7 +103,7 @@ def train(
         steps.append(StepRecord(**at, loss=loss.item(), lr=rate))
         if i % 16 == 0:
             with torch.no_grad():
-                losses = [loss_on(corpus, 48, seed=0).item() for corpus in (text, validation)]
+                losses = [loss_on(corpus, 160, seed=0).item() for corpus in (text, validation)]
             evaluations.append(
                 EvaluationRecord(**at, train_loss=losses[0], validation_loss=losses[1])
             )
@@ -128,7 +128,7 @@ def show(name: str, metrics: Metrics) -> None:
 # and ends near the referee or below.
 
 # %%
-show("as it should be", train(much, unseen, 1.5e-2, n_steps=400))
+show("as it should be", train(much, unseen, 1.5e-2, n_steps=800))
 
 # %% [markdown]
 # ## Overfitting
