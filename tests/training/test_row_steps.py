@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
+from hornbook.training import row_steps
 from hornbook.training.optimizers import adamw, step_divided
 
 N_ROWS, WIDTH = 60, 24
@@ -87,6 +88,16 @@ def test_what_is_saved_is_adamws_and_goes_on_with_the_same_bits(at):
         optimizer.load_state_dict(saved)
         take(optimizer, again, steps[at:])
         assert torch.equal(again, rows)
+
+
+def test_whose_moments_are_the_optimisers_is_not_asked_again(monkeypatch):
+    """Looking through all moments costs more than a step over all rows."""
+    rows = table()
+    optimizer = ours(rows, 0.0)
+    take(optimizer, rows, gradients(MANY))
+    monkeypatch.setattr(row_steps, "_Table", None)  # no other is begun
+    take(optimizer, rows, gradients(FEW))
+    assert optimizer.state[rows]["step"] == len(MANY) + len(FEW)
 
 
 def test_only_touched_rows_have_moments():

@@ -131,7 +131,7 @@ class ModernBert(nn.Module):
         for layer, block in enumerate(self.blocks):
             turn = far if self.config.looks_far(layer) else near
             x = block(x, layout, turn, wanted if layer == len(self.blocks) - 1 else None)
-        return self.norm(x)
+        return self.norm(x if self.blocks else picked(x, wanted))
 
     def token_embedding(self) -> Tensor:
         """The matrix (V, E) that a head may tie itself to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -121,10 +122,13 @@ def _ready(settings: AdaptSettings, folder: Path) -> Session:
 
 
 def read_some(task: Task, model: nn.Module, examples: Sequence[Any]) -> None:
-    """Have a model read about a thousand tokens of examples from all over."""
-    spread = examples[:: max(1, len(examples) // N_SPREAD)][:N_SPREAD]
+    """Have a model read about a thousand tokens of examples that are drawn, always the same.
+
+    Drawn, since data have an order: by label, by source, or prompts by turns.
+    """
+    drawn = random.Random(0).sample(range(len(examples)), min(N_SPREAD, len(examples)))
     items, n_tokens = [], 0
-    for item in task.items(spread):
+    for item in task.items([examples[i] for i in drawn]):
         if n_tokens < N_READ:
             items.append(item)
             n_tokens += task.length(item)

@@ -116,7 +116,7 @@ def with_fractions(
 def _check_fraction(one: SearchedSetting, settle: Callable[[Mapping[str, Any]], object]) -> None:
     """Raise ConfigError for rank=4.0..16.0: its ends are whole, and 4.5 is between them."""
     assert one.low is not None and one.high is not None
-    value = float(f"{one.low + min(0.5, (one.high - one.low) / 2):.3g}")
+    value = one.low + min(0.5, (one.high - one.low) / 2)
     try:
         settle({one.name: value})
     except ConfigError as error:

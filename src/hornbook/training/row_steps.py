@@ -32,10 +32,11 @@ class RowSteps:
 
     def __init__(self, optimizer: AdamW) -> None:
         self._tables: dict[Tensor, _Table] = {}
+        self._whole: set[Tensor] = set()  # whose moments are the optimiser's for good
         optimizer.register_step_pre_hook(self._step)
         RowGradients(optimizer)  # of what is left: rows that are most of all
         optimizer.register_state_dict_post_hook(self._save)
-        optimizer.register_load_state_dict_post_hook(lambda _: self._tables.clear())
+        optimizer.register_load_state_dict_post_hook(self._forget)
 
     @torch.no_grad()
     def _step(self, optimizer: Any, *_: object) -> None:
@@ -43,6 +44,8 @@ class RowSteps:
             for parameter in group["params"]:
                 gradient = parameter.grad
                 if gradient is None:
+                    continue
+                if parameter in self._whole:
                     continue
                 if not gradient.is_sparse:
                     self._give_back(optimizer, parameter)
@@ -71,8 +74,14 @@ class RowSteps:
 
     def _give_back(self, optimizer: AdamW, parameter: Tensor) -> None:
         """Make the moments of all rows the optimiser's."""
+        self._whole.add(parameter)
         if (table := self._tables.pop(parameter, None)) is not None and table.n_steps:
             optimizer.state[parameter] = table.state(parameter)
+
+    def _forget(self, _: object) -> None:
+        """What was loaded tells anew which rows were touched."""
+        self._tables.clear()
+        self._whole.clear()
 
     def _save(self, optimizer: Any, saved: dict[str, Any]) -> None:
         """Lay all rows' moments into what is saved."""
