@@ -6,7 +6,8 @@ llama.cpp's formats Q4_0 and Q4_1 keep sixteen even steps for each block of 32 w
 
 and a model that is read from such a file has floats with nothing in between. Rounding these to
 other sixteen values would cost as much as it costs any weights, and they fit in 4 bits as they are.
-(Formats whose steps are of fewer bits, such as Q4_K, are not recognised.)
+Not recognised are formats whose steps are of fewer bits, such as Q4_K, and blocks that do not use
+their outermost steps, as an importance matrix may have it.
 """
 
 from __future__ import annotations
